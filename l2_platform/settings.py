@@ -1,0 +1,537 @@
+"""The whole configuration tree: one frozen pydantic-settings object, built once at the edge of a process.
+
+Variables start with `L2_`, sections nest with `__` (`L2_JSONL__LEVELS=5`); `.env` in the working directory is read too; a secret
+`X` may come from the file that `X_FILE` names. Every class receives *its* section. Units are in the names. What does not belong
+here: reading the environment anywhere else.
+"""
+
+import difflib
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
+
+from l2_platform.errors import ConfigError
+
+ENV_PREFIX = "L2_"
+Port = Annotated[int, Field(ge=0, le=65535)]
+Seconds = Annotated[float, Field(gt=0, le=86_400)]
+Bytes = Annotated[int, Field(gt=0, le=1 << 50)]
+
+
+class Section(BaseModel):
+    """A part of the tree: frozen, and a name that does not exist is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class PortSettings(Section):
+    """TCP ports, all on 127.0.0.1. One setting moves them all, so that two instances can run side by side."""
+
+    base: Port = 0
+    """0: the usual ports (IQConnect 5009/9100/9200/9300, warehouse 8123, Dagster 3000). Otherwise every port is base + a fixed number (0-40)."""
+
+    @field_validator("base")
+    @classmethod
+    def _room_above(cls, base: int) -> int:
+        if base and not 1024 <= base <= 65_000:
+            msg = "use 0, or a number from 1024 to 65000 with 40 free ports above it"
+            raise ValueError(msg)
+        return base
+
+    def _port(self, usual: int, offset: int) -> int:
+        return self.base + offset if self.base else usual
+
+    @property
+    def dagster(self) -> int:
+        """Dagster's web UI (3000, or base + 0)."""
+        return self._port(3000, 0)
+
+    @property
+    def code_server(self) -> int:
+        """Dagster's code location, gRPC (4266, or base + 1)."""
+        return self._port(4266, 1)
+
+    @property
+    def warehouse(self) -> int:
+        """The warehouse's ClickHouse HTTP interface (8123, or base + 2)."""
+        return self._port(8123, 2)
+
+    @property
+    def level1(self) -> int:
+        """IQConnect Level 1 (5009, or base + 9)."""
+        return self._port(5009, 9)
+
+    @property
+    def lookup(self) -> int:
+        """IQConnect lookup (9100, or base + 10)."""
+        return self._port(9100, 10)
+
+    @property
+    def level2(self) -> int:
+        """IQConnect Level 2 (9200, or base + 20)."""
+        return self._port(9200, 20)
+
+    @property
+    def admin(self) -> int:
+        """IQConnect admin (9300, or base + 30)."""
+        return self._port(9300, 30)
+
+    @property
+    def simulator_control(self) -> int:
+        """Control commands of the simulated market (9399, or base + 39)."""
+        return self._port(9399, 39)
+
+
+class FeedSettings(Section):
+    """The market data feed and how long its silences may be."""
+
+    kind: Literal["simulated", "iqfeed"] = "simulated"
+    """`simulated`: the built-in IQConnect look-alike; `iqfeed`: a real IQConnect at `host`."""
+    host: str = Field(default="127.0.0.1", min_length=1, max_length=253)
+    """Where IQConnect listens."""
+    protocol: Literal["6.2", "6.1", "6.0", "5.2"] = "6.2"
+    """IQFeed protocol asked for on every socket."""
+    client_name: str = Field(default="l2_platform", pattern=r"^[A-Za-z0-9_.-]{1,40}$")
+    """Shown by IQConnect in its client statistics."""
+    depth_watch: Literal["WOR", "WPL", "both"] = "WOR"
+    """Level 2 watch command: WOR orders or venue rows, WPL price levels, both for names that offer both."""
+    depth_levels_max: int = Field(default=0, ge=0, le=40)
+    """MaxPriceLevels of WPL; 0 leaves it out."""
+    level1_watch: Literal["w", "t"] = "w"
+    """Level 1 watch command: w quotes and trades, t trades only."""
+    level1_regional: bool = False
+    """Ask for per-exchange quotes (`R` lines) too."""
+    level1_fields: Annotated[tuple[str, ...], NoDecode] = (
+        "Most Recent Trade", "Most Recent Trade Size", "Most Recent Trade Time", "Most Recent Trade Date",
+        "Most Recent Trade Market Center", "Most Recent Trade Conditions", "Most Recent Trade Aggressor",
+        "Most Recent Trade Day Code", "TickID", "Bid", "Bid Size", "Bid Time", "Bid Market Center", "Ask", "Ask Size",
+        "Ask Time", "Ask Market Center", "Total Volume", "Number of Trades Today", "Delay", "Message Contents",
+    )  # fmt: skip
+    """Fields for SELECT UPDATE FIELDS, without Symbol (always first); comma separated in the environment."""
+    name_symbol_in_selection: Literal["auto", "never", "always"] = "auto"
+    """Disputed between IQConnect builds: auto asks without Symbol and, after `field_ack_s` without an answer, with it."""
+    field_ack_s: Seconds = 2.0
+    """Wait for the acknowledgement of SELECT UPDATE FIELDS, s."""
+    tick_id_rule: Literal["per_market_center", "per_symbol", "none"] = "per_market_center"
+    """How TickID counts; used by completeness tests only, never to drop a row."""
+    connect_timeout_s: Seconds = 5.0
+    """TCP connect and handshake, s."""
+    suspect_s: Seconds = 3.0
+    """No byte for this long (three missed T lines): the link is suspect and a provisional gap opens, s."""
+    silence_s: Seconds = 10.0
+    """No byte for this long: reconnect, s."""
+    reconnect_first_s: float = Field(default=0.25, gt=0, le=1.0)
+    """First retry after a disconnect, s; doubles with jitter."""
+    reconnect_cap_s: Seconds = 30.0
+    """Longest wait between two attempts, s."""
+    unauthorized_retry_s: float = Field(default=30.0, ge=30.0, le=3600)
+    """Wait after a refused login, s."""
+    rewatch_s: float = Field(default=900.0, ge=0, le=86_400)
+    """Re-send every watch this often (idempotent; vendors' watches die silently), s; 0 = never."""
+    rollout_steps: Annotated[tuple[int, ...], NoDecode] = (10, 100, 1000)
+    """First watches after a start go out in steps of this many symbols in all; comma separated."""
+    rollout_pause_s: float = Field(default=0.2, ge=0, le=60)
+    """Pause between two rollout steps, s."""
+    watch_batch_max: int = Field(default=500, ge=1, le=10_000)
+    """Watch commands in one send."""
+    product_id: str = ""
+    """IQFeed product id, for the admin port's REGISTER CLIENT APP; empty = IQConnect is already logged in."""
+    login: SecretStr = SecretStr("")
+    """IQFeed login id."""
+    password: SecretStr = SecretStr("")
+    """IQFeed password."""
+
+    @field_validator("level1_fields", "rollout_steps", mode="before")
+    @classmethod
+    def _split_commas(cls, value: Any) -> Any:
+        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _silence_after_suspect(self) -> "FeedSettings":
+        if self.silence_s <= self.suspect_s:
+            msg = f"feed.silence_s ({self.silence_s}) must be longer than feed.suspect_s ({self.suspect_s})"
+            raise ValueError(msg)
+        return self
+
+
+class SymbolSettings(Section):
+    """Which instruments are recorded."""
+
+    file: Path | None = None
+    """The symbols file (TOML, groups); None = `symbols.toml` under `home`, made by `l2 up` on the first start."""
+    limit: int = Field(default=10_000, ge=1, le=100_000)
+    """Most symbols on one stream; the account's own limit, read from the feed, counts too."""
+    name_bytes_max: int = Field(default=30, ge=1, le=64)
+    """Longest symbol name, bytes."""
+
+
+class SessionSettings(Section):
+    """Which calendar gives the session date."""
+
+    calendar: str = Field(default="auto", pattern=r"^[A-Za-z0-9_]{1,20}$")
+    """`auto`: always_open for the simulated market, XNYS for IQFeed; else a name of exchange-calendars."""
+    roll_margin_s: float = Field(default=900.0, ge=0, le=7200)
+    """A session ends this long after its last close (20:00 New York for US equities), s."""
+    clock_skew_max_s: float = Field(default=60.0, gt=0, le=3600)
+    """When our clock and the feed's `T` line differ by more, a roll waits and the stream says so, s."""
+
+
+class JournalSettings(Section):
+    """The journal: the raw bytes of every stream, the only source of truth."""
+
+    line_bytes_max: int = Field(default=65_536, ge=1024, le=1 << 20)
+    """A longer line is cut here and counts as one seq, bytes."""
+    recv_bytes: int = Field(default=262_144, ge=4096, le=1 << 24)
+    """Most bytes of one socket read, and so of one frame, bytes."""
+    read_sleep_ms: float = Field(default=1.0, ge=0, le=100)
+    """Sleep after each read so that reads gather lines, ms."""
+    fsync_interval_ms: float = Field(default=10.0, ge=0, le=1000)
+    """Longest time between the end of one group fsync and the start of the next while bytes wait, ms."""
+    segment_bytes_max: int = Field(default=256 << 20, ge=1 << 16, le=8 << 30)
+    """A segment is closed at this size, bytes."""
+    segment_s_max: Seconds = 3600.0
+    """A segment is closed at this age, s."""
+    block_bytes: int = Field(default=1 << 20, ge=1 << 12, le=16 << 20)
+    """Uncompressed size of one independent block of a sealed segment, bytes."""
+    compression_level: int = Field(default=9, ge=1, le=19)
+    """zstd level of sealed segments."""
+    seal_s: Seconds = 10.0
+    """How often the sealer looks for closed segments, s."""
+
+
+class DeliverySettings(Section):
+    """From the journal to a sink."""
+
+    poll_ms: float = Field(default=5.0, gt=0, le=1000)
+    """Wait between two looks at the durable position when there is nothing to read, ms."""
+    flush_ms: float = Field(default=100.0, ge=0, le=10_000)
+    """Rows gather at most this long before they go to the sink, ms."""
+    read_bytes_max: int = Field(default=8 << 20, ge=1 << 16, le=256 << 20)
+    """Most journal bytes decoded in one step, bytes."""
+    batch_rows_max: int = Field(default=200_000, ge=1000, le=500_000)
+    """Most rows of one table in one insert."""
+    checkpoint_s: Seconds = 10.0
+    """Time between two checkpoints, s."""
+    checkpoints_kept: int = Field(default=3, ge=1, le=100)
+    """Checkpoints kept per sink and stream."""
+    retry_first_s: Seconds = 0.2
+    """First wait after a failed write, s; doubles with jitter."""
+    retry_cap_s: Seconds = 10.0
+    """Longest wait between two attempts, s."""
+    breaker_failures: int = Field(default=5, ge=1, le=1000)
+    """After this many failures in a row the sink counts as down and is only probed."""
+    discover_s: Seconds = 1.0
+    """How often new streams and dates are looked for, s."""
+
+
+class JsonlSettings(Section):
+    """One file per symbol, kind and day."""
+
+    enabled: bool = True
+    """Write JSONL files."""
+    levels: int = Field(default=10, ge=1, le=50)
+    """Levels per side of an L2 record, and of book_snapshots."""
+    l2_interval_ms: int = Field(default=100, ge=0, le=60_000)
+    """At most one L2 record per symbol in this time (journal time), and the same for book_snapshots; 0 = every change, ms."""
+    open_files_max: int = Field(default=1024, ge=16, le=100_000)
+    """File handles kept open."""
+    sync_s: Seconds = 1.0
+    """Time between two syncs, after which the position is written, s."""
+
+
+class ClickHouseSettings(Section):
+    """Where the tables are: the embedded warehouse, or a ClickHouse server."""
+
+    embedded: bool = True
+    """True: `l2 warehouse` (chDB) under `home`; False: the server at host and port."""
+    enabled: bool = True
+    """Deliver to ClickHouse."""
+    host: str = Field(default="127.0.0.1", min_length=1, max_length=253)
+    """Server's address; the embedded warehouse is always on 127.0.0.1."""
+    port: Port = 0
+    """HTTP port; 0 = the warehouse port of `ports`."""
+    database: str = Field(default="l2", pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,62}$")
+    """Database name."""
+    user: str = Field(default="l2", pattern=r"^[A-Za-z0-9_.-]{1,64}$")
+    """User name."""
+    password: SecretStr = SecretStr("")
+    """Password; the embedded warehouse makes its own when empty (`run/warehouse.password`, mode 600)."""
+    secure: bool = False
+    """HTTPS to the server."""
+    timeout_s: Seconds = 60.0
+    """One request, s."""
+
+
+class WarehouseSettings(Section):
+    """The embedded ClickHouse engine."""
+
+    idle_exit_s: Seconds = 10.0
+    """A warehouse started by a command ends this long after its last request, s."""
+    queries_max: int = Field(default=8, ge=1, le=128)
+    """Requests worked on at once; more wait."""
+    queue_max: int = Field(default=256, ge=1, le=10_000)
+    """Requests waiting; more are refused with 503 and ClickHouse code 202."""
+    query_s_max: Seconds = 600.0
+    """A query that runs longer is cancelled, s."""
+    memory_bytes_max: Bytes = 6 << 30
+    """Memory of the engine, bytes."""
+    body_bytes_max: Bytes = 1 << 30
+    """Largest request body, bytes."""
+    keep_alive_s: float = Field(default=75.0, ge=5, le=3600)
+    """Idle connections are closed after this, s."""
+    start_s: Seconds = 60.0
+    """How long a client waits for the warehouse to start, s."""
+
+
+class SimulatorSettings(Section):
+    """The simulated market."""
+
+    symbols: int = Field(default=50, ge=1, le=10_000)
+    """Instruments SYM000 …"""
+    rate: float = Field(default=600.0, ge=1, le=400_000)
+    """Messages a second over all symbols and both services, on average."""
+    seed: int = Field(default=7, ge=0, le=2**63 - 1)
+    """Same seed, same market."""
+    shape: Literal["orders", "venues", "levels", "mixed"] = "orders"
+    """Shape of depth; mixed gives each symbol one of the three."""
+    symbol_limit: int = Field(default=10_000, ge=1, le=100_000)
+    """Most watched symbols of the simulated account."""
+    client_queue_bytes_max: Bytes = 64 << 20
+    """Unsent bytes of a slow client before it is cut, bytes."""
+    ledger_bytes_max: int = Field(default=0, ge=0, le=1 << 50)
+    """The ledger of everything sent is kept up to this size, bytes; 0 = no ledger (tests switch it on)."""
+
+
+class DiskSettings(Section):
+    """What must stay free."""
+
+    reserve_bytes: Bytes = 2 << 30
+    """Below this JSONL is shed; below a quarter of it everything stops cleanly, journal last, bytes."""
+    check_s: Seconds = 5.0
+    """Time between two looks, s."""
+
+
+class SupervisionSettings(Section):
+    """Processes and their signs of life."""
+
+    heartbeat_s: float = Field(default=1.0, gt=0, le=10)
+    """Time between two heartbeats, s."""
+    hung_s: float = Field(default=15.0, ge=3, le=600)
+    """A worker whose heartbeat is older is killed by the watchdog and restarted, s."""
+    start_s: Seconds = 120.0
+    """`l2 up` waits this long for every part to be healthy, s."""
+    stop_s: float = Field(default=45.0, ge=1, le=60)
+    """`l2 down` waits this long for a part before it kills it, s."""
+
+
+class DagsterSettings(Section):
+    """The web UI."""
+
+    enabled: bool = True
+    """Start Dagster with `l2 up`."""
+    storage: Literal["sqlite", "postgres"] = "sqlite"
+    """Run and event storage; postgres reads DAGSTER_PG_* (see docs/operations.md)."""
+
+
+class LogSettings(Section):
+    """Logs of the processes, under `home/logs`."""
+
+    level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    """Lowest level written."""
+    format: Literal["auto", "json", "console"] = "auto"
+    """auto: console on a terminal, JSON elsewhere."""
+
+
+class Settings(BaseSettings):
+    """The root of the tree."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=ENV_PREFIX, env_nested_delimiter="__", env_file=".env", extra="ignore", frozen=True,
+        use_attribute_docstrings=True,
+    )  # fmt: skip
+
+    home: Path = Path(".l2")
+    """All state: journal, books, files, warehouse, logs, Dagster."""
+    streams: Annotated[tuple[str, ...], NoDecode] = ("iqfeed-depth-0", "iqfeed-level1-0", "iqfeed-admin-0")
+    """Captures that run: feed-channel-number, channel one of depth, level1, admin; comma separated."""
+    ports: PortSettings = PortSettings()
+    """TCP ports."""
+    feed: FeedSettings = FeedSettings()
+    """The feed."""
+    symbols: SymbolSettings = SymbolSettings()
+    """What is recorded."""
+    session: SessionSettings = SessionSettings()
+    """Trading calendar."""
+    journal: JournalSettings = JournalSettings()
+    """Raw bytes."""
+    delivery: DeliverySettings = DeliverySettings()
+    """Journal to sinks."""
+    jsonl: JsonlSettings = JsonlSettings()
+    """Files."""
+    clickhouse: ClickHouseSettings = ClickHouseSettings()
+    """Tables."""
+    warehouse: WarehouseSettings = WarehouseSettings()
+    """The embedded engine."""
+    simulator: SimulatorSettings = SimulatorSettings()
+    """The simulated market."""
+    disk: DiskSettings = DiskSettings()
+    """Free space."""
+    supervision: SupervisionSettings = SupervisionSettings()
+    """Processes."""
+    dagster: DagsterSettings = DagsterSettings()
+    """Web UI."""
+    log: LogSettings = LogSettings()
+    """Logs."""
+
+    @field_validator("streams", mode="before")
+    @classmethod
+    def _split_streams(cls, value: Any) -> Any:
+        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    @field_validator("streams")
+    @classmethod
+    def _known_streams(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for name in value:
+            parts = name.split("-")
+            if len(parts) != 3 or parts[0] != "iqfeed" or parts[1] not in {"depth", "level1", "admin"} or not parts[2].isdigit():
+                msg = f"{name!r} is not feed-channel-number, e.g. iqfeed-depth-0 (channels: depth, level1, admin)"
+                raise ValueError(msg)
+        if len(set(value)) != len(value):
+            msg = "a stream is named twice"
+            raise ValueError(msg)
+        return value
+
+    @field_validator("home")
+    @classmethod
+    def _absolute_home(cls, value: Path) -> Path:
+        return value.expanduser().absolute()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Arguments win over the environment, the environment over `.env`."""
+        return init_settings, env_settings, dotenv_settings
+
+    @property
+    def calendar_name(self) -> str:
+        """The calendar of every live stream of this instance."""
+        if self.session.calendar != "auto":
+            return self.session.calendar
+        return "always_open" if self.feed.kind == "simulated" else "XNYS"
+
+    @property
+    def symbols_file(self) -> Path:
+        """Where the symbols are listed."""
+        return self.symbols.file or self.home / "symbols.toml"
+
+    @property
+    def journal_dir(self) -> Path:
+        """`journal/<stream>/<session date>/`: segments and their manifest."""
+        return self.home / "journal"
+
+    @property
+    def run_dir(self) -> Path:
+        """Leases, heartbeats, desired states, durable positions, process manager."""
+        return self.home / "run"
+
+    @property
+    def checkpoint_dir(self) -> Path:
+        """`checkpoints/<sink>/<stream>/`."""
+        return self.home / "checkpoints"
+
+    @property
+    def jsonl_dir(self) -> Path:
+        """`jsonl/live/<date>/`, and by source and stream for history and imports."""
+        return self.home / "jsonl"
+
+    @property
+    def warehouse_dir(self) -> Path:
+        """The embedded engine's data."""
+        return self.home / "warehouse"
+
+    @property
+    def log_dir(self) -> Path:
+        """One log per process, rotated."""
+        return self.home / "logs"
+
+    @property
+    def cache_dir(self) -> Path:
+        """Compiled kernels and calendars; may be deleted at any time."""
+        return self.home / "cache"
+
+    @property
+    def dagster_home(self) -> Path:
+        """Dagster's own state."""
+        return self.home / "dagster"
+
+
+def load_settings(**overrides: Any) -> Settings:
+    """Build the tree from the environment, `.env` and `overrides`; raise ConfigError with the field and the nearest valid name."""
+    environment = dict(os.environ)
+    dotenv = _dotenv(Path(".env"))
+    _reject_unknown({**dotenv, **environment})
+    _read_secret_files({**dotenv, **environment})
+    try:
+        return Settings(**overrides)
+    except ValidationError as error:
+        lines = [f"{'.'.join(str(part) for part in item['loc'])}: {item['msg']}" for item in error.errors()]
+        raise ConfigError("settings: " + "; ".join(lines)) from None
+
+
+def field_paths(model: type[BaseModel] = Settings, prefix: str = "") -> Iterator[str]:
+    """Every setting as a dotted path, sections included in the path only."""
+    for name, field in model.model_fields.items():
+        annotation = field.annotation
+        if isinstance(annotation, type) and issubclass(annotation, Section):
+            yield from field_paths(annotation, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}"
+
+
+def variable_of(path: str) -> str:
+    """The environment variable of a dotted path."""
+    return ENV_PREFIX + path.replace(".", "__").upper()
+
+
+def _secret_variables() -> set[str]:
+    return {variable_of(path) for path in ("feed.login", "feed.password", "clickhouse.password")}
+
+
+def _reject_unknown(environment: Mapping[str, str]) -> None:
+    known = {variable_of(path) for path in field_paths()}
+    allowed = known | {f"{name}_FILE" for name in _secret_variables()}
+    for name in sorted(environment):
+        if name.upper().startswith(ENV_PREFIX) and name.upper() not in allowed:
+            near = difflib.get_close_matches(name.upper(), sorted(allowed), n=1, cutoff=0.4)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            raise ConfigError(f"settings: unknown variable {name}{hint} (`l2 settings` lists all)")
+
+
+def _read_secret_files(environment: Mapping[str, str]) -> None:
+    for name in _secret_variables():
+        path = environment.get(f"{name}_FILE")
+        if path is None:
+            continue
+        if environment.get(name):
+            raise ConfigError(f"settings: {name} and {name}_FILE are both set; keep one")
+        try:
+            os.environ[name] = Path(path).read_text(encoding="utf-8").strip()
+        except OSError as error:
+            raise ConfigError(f"settings: {name}_FILE: cannot read {path}: {error.strerror}") from None
+
+
+def _dotenv(path: Path) -> dict[str, str]:
+    if not path.is_file():
+        return {}
+    pairs = (line.split("=", 1) for line in path.read_text(encoding="utf-8").splitlines() if "=" in line)
+    return {key.strip().removeprefix("export "): value.strip() for key, value in pairs if not key.lstrip().startswith("#")}
