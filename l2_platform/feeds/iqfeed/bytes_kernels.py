@@ -1,0 +1,383 @@
+"""Compiled parsers of the fields of a line: integers, prices, times, dates, New York time, and symbols as numbers.
+
+Every parser takes `(buffer, start, stop)`, the bytes of one field without its commas, and gives `(value, status)`: OK, NONE for a
+field that is empty or a sentinel (`99:99:99`), BAD for anything else. None of them allocates or raises, and none reads outside
+`[start, stop)`. What does not belong here: what a line means (decode_depth, decode_level1, decode_history).
+"""
+
+from typing import Final
+
+import numpy as np
+
+from l2_platform.market.compiled import inline_kernel, kernel
+from l2_platform.market.events import NULL_TS, Int32, Int64, UInt8, UInt64
+from l2_platform.market.instruments import SymbolTable
+
+OK: Final = 0
+NONE: Final = 1
+BAD: Final = 2
+FULL: Final = 3
+"""The symbol index has no room: call `SymbolIndex.grow` and go on."""
+
+DAY_NS: Final = 86_400_000_000_000
+HOUR_NS: Final = 3_600_000_000_000
+SECOND_NS: Final = 1_000_000_000
+SYMBOL_BYTES_MAX: Final = 64
+"""Longest symbol that is taken for one, bytes."""
+
+
+@inline_kernel
+def parse_int(buffer: UInt8, start: int, stop: int) -> tuple[int, int]:
+    """Decimal integer with an optional minus, within ±(10^18 - 1)."""
+    if stop <= start:
+        return 0, NONE
+    negative = buffer[start] == 45
+    at = start + 1 if negative else start
+    if at == stop:
+        return 0, BAD
+    value = np.int64(0)
+    while at < stop and buffer[at] == 48 and at + 1 < stop:
+        at += 1
+    if stop - at > 18:
+        return 0, BAD
+    while at < stop:
+        digit = np.int64(buffer[at]) - 48
+        if digit < 0 or digit > 9:
+            return 0, BAD
+        value = value * 10 + digit
+        at += 1
+    return -value if negative else value, OK
+
+
+@inline_kernel
+def parse_uint64(buffer: UInt8, start: int, stop: int) -> tuple[int, int]:
+    """Decimal integer without sign, the whole range of uint64."""
+    if stop <= start:
+        return np.uint64(0), NONE
+    at = start
+    while at + 1 < stop and buffer[at] == 48:
+        at += 1
+    if stop - at > 20:
+        return np.uint64(0), BAD
+    value = np.uint64(0)
+    ten = np.uint64(10)
+    while at < stop:
+        digit = np.int64(buffer[at]) - 48
+        if digit < 0 or digit > 9:
+            return np.uint64(0), BAD
+        # 2^64 - 1 = 18446744073709551615: one more digit fits only below its tenth
+        if value > np.uint64(1844674407370955161) or (value == np.uint64(1844674407370955161) and digit > 5):
+            return np.uint64(0), BAD
+        value = value * ten + np.uint64(digit)
+        at += 1
+    return value, OK
+
+
+@inline_kernel
+def parse_price(buffer: UInt8, start: int, stop: int) -> tuple[int, int]:
+    """Decimal number as fixed point 1e-9: `188.3500`, `2938.`, `.5`, `-0.25`; BAD beyond nine decimals or 9.2e9 units."""
+    if stop <= start:
+        return 0, NONE
+    negative = buffer[start] == 45
+    at = start + 1 if negative else start
+    whole = np.int64(0)
+    digits = 0
+    while at < stop:
+        digit = np.int64(buffer[at]) - 48
+        if digit < 0 or digit > 9:
+            break
+        whole = whole * 10 + digit
+        if whole > 9_223_372_035:
+            return 0, BAD
+        digits += 1
+        at += 1
+    fraction = np.int64(0)
+    left = 9
+    if at < stop:
+        if buffer[at] != 46:
+            return 0, BAD
+        at += 1
+        while at < stop:
+            digit = np.int64(buffer[at]) - 48
+            if digit < 0 or digit > 9:
+                return 0, BAD
+            if left > 0:
+                fraction = fraction * 10 + digit
+                left -= 1
+            elif digit != 0:
+                return 0, BAD
+            digits += 1
+            at += 1
+    if digits == 0:
+        return 0, BAD
+    while left > 0:
+        fraction *= 10
+        left -= 1
+    value = whole * 1_000_000_000 + fraction
+    return -value if negative else value, OK
+
+
+@inline_kernel
+def two_digits(buffer: UInt8, at: int) -> int:
+    """The number of two digits at `at`, or a number above 1000 when they are none."""
+    tens = np.int64(buffer[at]) - 48
+    ones = np.int64(buffer[at + 1]) - 48
+    if tens < 0 or tens > 9 or ones < 0 or ones > 9:
+        return np.int64(10_000)
+    return tens * 10 + ones
+
+
+@inline_kernel
+def parse_time_of_day_ns(buffer: UInt8, start: int, stop: int) -> tuple[int, int]:
+    """`HH:MM:SS` with up to nine decimals as ns after midnight; NONE when empty or 99:99:99 (any decimals)."""
+    if stop <= start:
+        return 0, NONE
+    if stop - start < 8 or buffer[start + 2] != 58 or buffer[start + 5] != 58:
+        return 0, BAD
+    hour = two_digits(buffer, start)
+    minute = two_digits(buffer, start + 3)
+    second = two_digits(buffer, start + 6)
+    sentinel = hour == 99 and minute == 99 and second == 99
+    if not sentinel and (hour > 23 or minute > 59 or second > 59):
+        return 0, BAD
+    fraction = np.int64(0)
+    left = 9
+    if stop > start + 8:
+        if buffer[start + 8] != 46 or stop - start > 18:
+            return 0, BAD
+        for at in range(start + 9, stop):
+            digit = np.int64(buffer[at]) - 48
+            if digit < 0 or digit > 9:
+                return 0, BAD
+            fraction = fraction * 10 + digit
+            left -= 1
+    if sentinel:
+        return 0, NONE
+    while left > 0:
+        fraction *= 10
+        left -= 1
+    return (hour * 3600 + minute * 60 + second) * SECOND_NS + fraction, OK
+
+
+@inline_kernel
+def days_from_civil(year: int, month: int, day: int) -> int:
+    """Days since 1970-01-01 of a date of the Gregorian calendar."""
+    shifted = year - 1 if month <= 2 else year
+    era = shifted // 400
+    of_era = shifted - era * 400
+    of_year = (153 * (month - 3 if month > 2 else month + 9) + 2) // 5 + day - 1
+    return era * 146_097 + of_era * 365 + of_era // 4 - of_era // 100 + of_year - 719_468
+
+
+@inline_kernel
+def days_from_parts(year: int, month: int, day: int) -> tuple[int, int]:
+    """Days since the epoch with a check of the calendar; NONE for the sentinel 9999-99-99."""
+    if year == 9999 and month == 99 and day == 99:
+        return 0, NONE
+    if year < 1900 or year > 2200 or month < 1 or month > 12 or day < 1 or day > 31:
+        return 0, BAD
+    if day > 28:
+        if day == 31 and (month == 4 or month == 6 or month == 9 or month == 11):
+            return 0, BAD
+        leap = year % 4 == 0 and (year % 100 != 0 or year % 400 == 0)
+        if month == 2 and (day > 29 or not leap):
+            return 0, BAD
+    return days_from_civil(year, month, day), OK
+
+
+@inline_kernel
+def parse_date(buffer: UInt8, start: int, stop: int) -> tuple[int, int]:
+    """`YYYY-MM-DD`, `MM/DD/YYYY` or `YYYYMMDD` as days since 1970-01-01."""
+    length = stop - start
+    if length <= 0:
+        return 0, NONE
+    if length == 10 and buffer[start + 4] == 45 and buffer[start + 7] == 45:
+        year = two_digits(buffer, start) * 100 + two_digits(buffer, start + 2)
+        return days_from_parts(year, two_digits(buffer, start + 5), two_digits(buffer, start + 8))
+    if length == 10 and buffer[start + 2] == 47 and buffer[start + 5] == 47:
+        year = two_digits(buffer, start + 6) * 100 + two_digits(buffer, start + 8)
+        return days_from_parts(year, two_digits(buffer, start), two_digits(buffer, start + 3))
+    if length == 8:
+        year = two_digits(buffer, start) * 100 + two_digits(buffer, start + 2)
+        return days_from_parts(year, two_digits(buffer, start + 4), two_digits(buffer, start + 6))
+    return 0, BAD
+
+
+@inline_kernel
+def offset_index(utc_ns: int, transitions: Int64) -> int:
+    """Index of the span of the offset table that holds `utc_ns`."""
+    low = 0
+    high = len(transitions)
+    while high - low > 1:
+        middle = (low + high) >> 1
+        if transitions[middle] <= utc_ns:
+            low = middle
+        else:
+            high = middle
+    return low
+
+
+@inline_kernel
+def new_york_ns(days: int, tod_ns: int, hint_utc_ns: int, transitions: Int64, offsets: Int64) -> tuple[int, int]:
+    """UTC ns of a New York wall time (tables: `market/timezone.py`); always OK.
+
+    A wall time that happens twice (November) is the one nearer to `hint_utc_ns`, or the first when the hint is NULL_TS; one that
+    never happens (March) is moved on by the hour that was skipped.
+    """
+    local = days * DAY_NS + tod_ns
+    # New York's offset is between -5 h and -4 h: the two candidates bracket every answer
+    before = offset_index(local + 3 * HOUR_NS, transitions)
+    after = offset_index(local + 6 * HOUR_NS, transitions)
+    if before == after:
+        return local - offsets[before], OK
+    early = local - offsets[before]
+    late = local - offsets[after]
+    early_holds = early < transitions[after]
+    late_holds = late >= transitions[after]
+    if early_holds and late_holds:
+        if hint_utc_ns != NULL_TS and abs(late - hint_utc_ns) < abs(early - hint_utc_ns):
+            return late, OK
+        return early, OK
+    if late_holds:
+        return late, OK
+    return early, OK
+
+
+@inline_kernel
+def steady_span(local_ns: int, transitions: Int64, offsets: Int64) -> tuple[int, int, int]:
+    """`(from, to, offset)`: local times in [from, to) around `local_ns` have this offset and happen once; (0, 0, 0) near a change.
+
+    Lets a loop convert with one subtraction until it leaves the span.
+    """
+    before = offset_index(local_ns + 3 * HOUR_NS, transitions)
+    after = offset_index(local_ns + 6 * HOUR_NS, transitions)
+    if before != after or before + 1 >= len(transitions):
+        return 0, 0, 0
+    begin = transitions[before] - 3 * HOUR_NS
+    end = transitions[before + 1] - 6 * HOUR_NS
+    return begin, end, offsets[before]
+
+
+@inline_kernel
+def nearest_day(tod_ns: int, clock_local_ns: int) -> int:
+    """The day (since the epoch) on which a time without date lies nearest to the feed's own clock."""
+    days = clock_local_ns // DAY_NS
+    distance = tod_ns - (clock_local_ns - days * DAY_NS)
+    if distance > DAY_NS // 2:
+        return days - 1
+    if distance < -(DAY_NS // 2):
+        return days + 1
+    return days
+
+
+@inline_kernel
+def hash_bytes(buffer: UInt8, start: int, stop: int) -> int:
+    """64-bit FNV-1a with a final mix."""
+    value = np.uint64(14695981039346656037)
+    prime = np.uint64(1099511628211)
+    for at in range(start, stop):
+        value = (value ^ np.uint64(buffer[at])) * prime
+    return value ^ (value >> np.uint64(29))
+
+
+@kernel
+def intern_symbol(
+    buffer: UInt8, start: int, stop: int, pool: UInt8, ends: Int64, hashes: UInt64, slots: Int32, count: Int64
+) -> tuple[int, int]:
+    """Number of the symbol in `buffer[start:stop]`, given now if it is new (arrays: `SymbolIndex`).
+
+    BAD when it is empty or longer than SYMBOL_BYTES_MAX; FULL when the arrays must grow first.
+    """
+    length = stop - start
+    if length <= 0 or length > SYMBOL_BYTES_MAX:
+        return -1, BAD
+    mark = hash_bytes(buffer, start, stop)
+    mask = len(slots) - 1
+    slot = np.int64(mark & np.uint64(mask))
+    while True:
+        number = np.int64(slots[slot])
+        if number < 0:
+            break
+        if hashes[number] == mark:
+            begin = ends[number]
+            if ends[number + 1] - begin == length:
+                same = True
+                for at in range(length):
+                    if pool[begin + at] != buffer[start + at]:
+                        same = False
+                        break
+                if same:
+                    return number, OK
+        slot = (slot + 1) & mask
+    number = count[0]
+    begin = ends[number]
+    if number + 1 >= len(ends) or begin + length > len(pool) or 2 * (number + 1) > len(slots):
+        return -1, FULL
+    for at in range(length):
+        pool[begin + at] = buffer[start + at]
+    ends[number + 1] = begin + length
+    hashes[number] = mark
+    slots[slot] = number
+    count[0] = number + 1
+    return number, OK
+
+
+class SymbolIndex:
+    """The arrays of `intern_symbol`, kept equal to a SymbolTable.
+
+    Before a kernel runs, `pull` takes over names that others put into the table; afterwards `push` publishes the names that the
+    kernel met. About 90 bytes a symbol.
+    """
+
+    def __init__(self, table: SymbolTable) -> None:
+        self.table = table
+        self.pool: UInt8 = np.zeros(1 << 14, np.uint8)
+        self.ends: Int64 = np.zeros(1025, np.int64)
+        self.hashes: UInt64 = np.zeros(1024, np.uint64)
+        self.slots: Int32 = np.full(4096, -1, np.int32)
+        self.count: Int64 = np.zeros(1, np.int64)
+        self.pull()
+
+    @property
+    def arrays(self) -> tuple[UInt8, Int64, UInt64, Int32, Int64]:
+        """pool, ends, hashes, slots, count: in the order of `intern_symbol`."""
+        return self.pool, self.ends, self.hashes, self.slots, self.count
+
+    def pull(self) -> None:
+        """Take over names that the table got from elsewhere."""
+        for name in self.table.names[int(self.count[0]) :]:
+            text = np.frombuffer(name.encode("latin-1"), np.uint8)
+            while self._insert(text) == FULL:
+                self.grow()
+
+    def push(self) -> None:
+        """Give the table the names that a kernel met, in their order."""
+        for number in range(len(self.table), int(self.count[0])):
+            self.table.intern(self.pool[self.ends[number] : self.ends[number + 1]].tobytes().decode("latin-1"))
+
+    def grow(self) -> None:
+        """Double every array and place the symbols anew."""
+        self.pool = np.concatenate([self.pool, np.zeros_like(self.pool)])
+        room = 2 * len(self.hashes)
+        self.ends = np.concatenate([self.ends, np.zeros(room + 1 - len(self.ends), np.int64)])
+        self.hashes = np.concatenate([self.hashes, np.zeros(room - len(self.hashes), np.uint64)])
+        self.slots = np.full(4 * room, -1, np.int32)
+        mask = len(self.slots) - 1
+        for number in range(int(self.count[0])):
+            slot = int(self.hashes[number]) & mask
+            while self.slots[slot] >= 0:
+                slot = (slot + 1) & mask
+            self.slots[slot] = number
+
+    def _insert(self, text: UInt8) -> int:
+        number, status = intern_symbol(text, 0, len(text), *self.arrays)
+        if status == BAD:
+            # A name that no line can hold still needs its number: it is placed without a slot.
+            number = int(self.count[0])
+            if number + 1 >= len(self.ends) or int(self.ends[number]) + len(text) > len(self.pool):
+                return FULL
+            self.pool[self.ends[number] : self.ends[number] + len(text)] = text
+            self.ends[number + 1] = self.ends[number] + len(text)
+            self.count[0] = number + 1
+            return OK
+        return int(status)

@@ -1,0 +1,24 @@
+"""`kernel`: the one way in which functions over arrays are compiled.
+
+Kernels release the GIL and are cached on disk (the folder is chosen by `monitoring/runtime.py` before they are imported). What does not
+belong here: kernels.
+"""
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from numba import njit
+
+F = TypeVar("F", bound=Callable[..., object])
+
+
+def kernel(function: F) -> F:
+    """Compile `function` for numba: cached, without the GIL; types as written for the checker."""
+    compiled: F = njit(cache=True, nogil=True, error_model="numpy")(function)
+    return compiled
+
+
+def inline_kernel(function: F) -> F:
+    """Like `kernel`, for small parts of other kernels: not cached by itself, since the caller's cache holds it."""
+    compiled: F = njit(nogil=True, error_model="numpy")(function)
+    return compiled
