@@ -5,20 +5,20 @@ belong here: kernels.
 """
 
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar, cast
 
 from numba import njit
 
 F = TypeVar("F", bound=Callable[..., object])
+Number = Any
+"""An int or a numpy integer: inside a kernel they are the same."""
 
 
 def kernel(function: F) -> F:
     """Compile `function` for numba: cached, without the GIL; types as written for the checker."""
-    compiled: F = njit(cache=True, nogil=True, error_model="numpy")(function)
-    return compiled
+    return cast(F, njit(cache=True, nogil=True, error_model="numpy")(function))
 
 
 def inline_kernel(function: F) -> F:
     """Like `kernel`, for small parts of other kernels: not cached by itself, since the caller's cache holds it."""
-    compiled: F = njit(nogil=True, error_model="numpy")(function)
-    return compiled
+    return cast(F, njit(nogil=True, error_model="numpy")(function))

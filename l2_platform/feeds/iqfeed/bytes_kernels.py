@@ -9,7 +9,7 @@ from typing import Final
 
 import numpy as np
 
-from l2_platform.market.compiled import inline_kernel, kernel
+from l2_platform.market.compiled import Number, inline_kernel, kernel
 from l2_platform.market.events import NULL_TS, Int32, Int64, UInt8, UInt64
 from l2_platform.market.instruments import SymbolTable
 
@@ -27,7 +27,7 @@ SYMBOL_BYTES_MAX: Final = 64
 
 
 @inline_kernel
-def parse_int(buffer: UInt8, start: int, stop: int) -> tuple[int, int]:
+def parse_int(buffer: UInt8, start: int, stop: int) -> tuple[Number, int]:
     """Decimal integer with an optional minus, within ±(10^18 - 1)."""
     if stop <= start:
         return 0, NONE
@@ -50,7 +50,7 @@ def parse_int(buffer: UInt8, start: int, stop: int) -> tuple[int, int]:
 
 
 @inline_kernel
-def parse_uint64(buffer: UInt8, start: int, stop: int) -> tuple[int, int]:
+def parse_uint64(buffer: UInt8, start: int, stop: int) -> tuple[Number, int]:
     """Decimal integer without sign, the whole range of uint64."""
     if stop <= start:
         return np.uint64(0), NONE
@@ -74,7 +74,7 @@ def parse_uint64(buffer: UInt8, start: int, stop: int) -> tuple[int, int]:
 
 
 @inline_kernel
-def parse_price(buffer: UInt8, start: int, stop: int) -> tuple[int, int]:
+def parse_price(buffer: UInt8, start: int, stop: int) -> tuple[Number, int]:
     """Decimal number as fixed point 1e-9: `188.3500`, `2938.`, `.5`, `-0.25`; BAD beyond nine decimals or 9.2e9 units."""
     if stop <= start:
         return 0, NONE
@@ -118,7 +118,7 @@ def parse_price(buffer: UInt8, start: int, stop: int) -> tuple[int, int]:
 
 
 @inline_kernel
-def two_digits(buffer: UInt8, at: int) -> int:
+def two_digits(buffer: UInt8, at: int) -> Number:
     """The number of two digits at `at`, or a number above 1000 when they are none."""
     tens = np.int64(buffer[at]) - 48
     ones = np.int64(buffer[at + 1]) - 48
@@ -128,7 +128,7 @@ def two_digits(buffer: UInt8, at: int) -> int:
 
 
 @inline_kernel
-def parse_time_of_day_ns(buffer: UInt8, start: int, stop: int) -> tuple[int, int]:
+def parse_time_of_day_ns(buffer: UInt8, start: int, stop: int) -> tuple[Number, int]:
     """`HH:MM:SS` with up to nine decimals as ns after midnight; NONE when empty or 99:99:99 (any decimals)."""
     if stop <= start:
         return 0, NONE
@@ -160,7 +160,7 @@ def parse_time_of_day_ns(buffer: UInt8, start: int, stop: int) -> tuple[int, int
 
 
 @inline_kernel
-def days_from_civil(year: int, month: int, day: int) -> int:
+def days_from_civil(year: int, month: int, day: int) -> Number:
     """Days since 1970-01-01 of a date of the Gregorian calendar."""
     shifted = year - 1 if month <= 2 else year
     era = shifted // 400
@@ -170,7 +170,7 @@ def days_from_civil(year: int, month: int, day: int) -> int:
 
 
 @inline_kernel
-def days_from_parts(year: int, month: int, day: int) -> tuple[int, int]:
+def days_from_parts(year: int, month: int, day: int) -> tuple[Number, int]:
     """Days since the epoch with a check of the calendar; NONE for the sentinel 9999-99-99."""
     if year == 9999 and month == 99 and day == 99:
         return 0, NONE
@@ -186,7 +186,7 @@ def days_from_parts(year: int, month: int, day: int) -> tuple[int, int]:
 
 
 @inline_kernel
-def parse_date(buffer: UInt8, start: int, stop: int) -> tuple[int, int]:
+def parse_date(buffer: UInt8, start: int, stop: int) -> tuple[Number, int]:
     """`YYYY-MM-DD`, `MM/DD/YYYY` or `YYYYMMDD` as days since 1970-01-01."""
     length = stop - start
     if length <= 0:
@@ -204,7 +204,7 @@ def parse_date(buffer: UInt8, start: int, stop: int) -> tuple[int, int]:
 
 
 @inline_kernel
-def offset_index(utc_ns: int, transitions: Int64) -> int:
+def offset_index(utc_ns: int, transitions: Int64) -> Number:
     """Index of the span of the offset table that holds `utc_ns`."""
     low = 0
     high = len(transitions)
@@ -218,7 +218,7 @@ def offset_index(utc_ns: int, transitions: Int64) -> int:
 
 
 @inline_kernel
-def new_york_ns(days: int, tod_ns: int, hint_utc_ns: int, transitions: Int64, offsets: Int64) -> tuple[int, int]:
+def new_york_ns(days: int, tod_ns: int, hint_utc_ns: int, transitions: Int64, offsets: Int64) -> tuple[Number, int]:
     """UTC ns of a New York wall time (tables: `market/timezone.py`); always OK.
 
     A wall time that happens twice (November) is the one nearer to `hint_utc_ns`, or the first when the hint is NULL_TS; one that
@@ -244,7 +244,7 @@ def new_york_ns(days: int, tod_ns: int, hint_utc_ns: int, transitions: Int64, of
 
 
 @inline_kernel
-def steady_span(local_ns: int, transitions: Int64, offsets: Int64) -> tuple[int, int, int]:
+def steady_span(local_ns: int, transitions: Int64, offsets: Int64) -> tuple[Number, Number, Number]:
     """`(from, to, offset)`: local times in [from, to) around `local_ns` have this offset and happen once; (0, 0, 0) near a change.
 
     Lets a loop convert with one subtraction until it leaves the span.
@@ -259,7 +259,7 @@ def steady_span(local_ns: int, transitions: Int64, offsets: Int64) -> tuple[int,
 
 
 @inline_kernel
-def nearest_day(tod_ns: int, clock_local_ns: int) -> int:
+def nearest_day(tod_ns: int, clock_local_ns: int) -> Number:
     """The day (since the epoch) on which a time without date lies nearest to the feed's own clock."""
     days = clock_local_ns // DAY_NS
     distance = tod_ns - (clock_local_ns - days * DAY_NS)
@@ -271,7 +271,7 @@ def nearest_day(tod_ns: int, clock_local_ns: int) -> int:
 
 
 @inline_kernel
-def hash_bytes(buffer: UInt8, start: int, stop: int) -> int:
+def hash_bytes(buffer: UInt8, start: int, stop: int) -> Number:
     """64-bit FNV-1a with a final mix."""
     value = np.uint64(14695981039346656037)
     prime = np.uint64(1099511628211)
@@ -283,7 +283,7 @@ def hash_bytes(buffer: UInt8, start: int, stop: int) -> int:
 @kernel
 def intern_symbol(
     buffer: UInt8, start: int, stop: int, pool: UInt8, ends: Int64, hashes: UInt64, slots: Int32, count: Int64
-) -> tuple[int, int]:
+) -> tuple[Number, int]:
     """Number of the symbol in `buffer[start:stop]`, given now if it is new (arrays: `SymbolIndex`).
 
     BAD when it is empty or longer than SYMBOL_BYTES_MAX; FULL when the arrays must grow first.
