@@ -1,0 +1,60 @@
+# Needs make and Python 3.11 or newer; uses uv when it is there. `make help` lists the targets.
+.DEFAULT_GOAL := help
+.PHONY: help setup up down status logs test check bench clean lock
+SHELL := /bin/sh
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+ARGS ?=
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: $(STAMP) ## install into .venv (redone only when requirements.txt or pyproject.toml changed)
+
+# The stamp is written last: an interrupted set-up is taken up again by the next make.
+$(STAMP): requirements.txt pyproject.toml
+	@command -v $(PYTHON) >/dev/null || { echo "error: $(PYTHON) not found; install Python 3.11 or newer"; exit 1; }
+	@$(PYTHON) -c 'import sys; v = sys.version_info; v >= (3, 11) or sys.exit("error: Python 3.11 or newer is needed, $(PYTHON) is %d.%d; try make PYTHON=python3.11" % v[:2])'
+	@echo "installing into $(VENV) (some minutes the first time) …"
+	@rm -f $(STAMP)
+	@if command -v uv >/dev/null; then \
+		uv venv --quiet --allow-existing --python "$$(command -v $(PYTHON))" $(VENV) && \
+		uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements.txt && \
+		uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e . ; \
+	else \
+		{ $(PYTHON) -m venv $(VENV) >/dev/null || { echo "error: $(PYTHON) -m venv failed; on Debian: apt-get install python3-venv"; exit 1; }; } && \
+		$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.txt && \
+		$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e . ; \
+	fi
+	@touch $(STAMP)
+
+up: $(STAMP) ## start everything, wait until it is healthy, say what runs where
+	@$(BIN)/l2 up $(ARGS)
+
+down: $(STAMP) ## stop everything cleanly
+	@$(BIN)/l2 down $(ARGS)
+
+status: $(STAMP) ## show every process, stream and address
+	@$(BIN)/l2 status $(ARGS)
+
+logs: $(STAMP) ## show the end of every log (ARGS="-f" follows)
+	@$(BIN)/l2 logs $(ARGS)
+
+test: $(STAMP) ## run the tests (ARGS="-k name" picks some)
+	@$(BIN)/python -m pytest $(ARGS)
+
+check: $(STAMP) ## ruff, mypy and the import rules
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+clean: ## remove .venv and caches; recorded data (L2_HOME) stays
+	@rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .coverage build dist
+	@find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +
+
+lock: ## compile requirements.txt from pyproject.toml (needs uv)
+	@command -v uv >/dev/null || { echo "error: make lock needs uv"; exit 1; }
+	@uv pip compile pyproject.toml --quiet --extra dev --extra redis --generate-hashes --no-emit-index-url --universal \
+		--python-version 3.11 --custom-compile-command "make lock" -o requirements.txt
