@@ -1,8 +1,9 @@
 """Logs of a process: structlog and standard-library records through one renderer, to stderr.
 
-An event is a short snake_case fact (`batch_written`), details are fields. Never one line per market event: counters, plus one
-line per batch or minute. The process manager keeps and rotates what is written here (`home/logs/<process>.log`). What does not
-belong here: logging in the pure layers (they return facts) and in the collector (plain lines, no structlog).
+An event is a short snake_case fact (`batch_written`), details are fields. Never one line per market event: counters,
+plus one line per batch or minute. The process manager keeps and rotates what is written here
+(`home/logs/<process>.log`). What does not belong here: logging in the pure layers (they return facts) and in the
+collector (plain lines, no structlog).
 """
 
 import logging
@@ -23,7 +24,8 @@ def configure_logging(process: str, settings: LogSettings) -> None:
     as_json = settings.format == "json" or (settings.format == "auto" and not on_terminal)
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
-        structlog.processors.add_log_level,
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
         structlog.processors.TimeStamper(fmt="iso", utc=True, key="ts"),
         structlog.processors.StackInfoRenderer(),
     ]
@@ -52,6 +54,6 @@ def configure_logging(process: str, settings: LogSettings) -> None:
 
 
 def get_logger(name: str) -> structlog.typing.FilteringBoundLogger:
-    """A logger whose lines carry `logger=name`; use after `configure_logging`."""
-    logger: structlog.typing.FilteringBoundLogger = structlog.get_logger(logger=name)
+    """A logger whose lines carry `logger: name`; use after `configure_logging`."""
+    logger: structlog.typing.FilteringBoundLogger = structlog.stdlib.get_logger(name)
     return logger
