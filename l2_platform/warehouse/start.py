@@ -1,0 +1,170 @@
+"""Find the running warehouse, or start one that ends by itself: `ensure_warehouse`.
+
+Whoever owns the lease `run/leases/warehouse` is the warehouse; `run/warehouse.json` tells where it listens. Several commands that
+start one at the same time agree: one process gets the lease, the others end, and every command waits for the record. What does not
+belong here: the client library (client), the server itself (server).
+"""
+
+import json
+import os
+import secrets
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Final
+
+from l2_platform.clock import Clock, SystemClock
+from l2_platform.errors import WarehouseError
+from l2_platform.settings import Settings
+
+HOST: Final = "127.0.0.1"
+PING_S: Final = 5.0
+POLL_S: Final = 0.05
+LEASE_HELD: Final = 75
+"""Exit code of a server that found another one."""
+
+
+@dataclass(frozen=True, slots=True)
+class WarehouseRecord:
+    """`run/warehouse.json`: where the running warehouse listens."""
+
+    pid: int
+    started_ticks: int
+    """Start time of the process, clock ticks since boot: tells a reused pid."""
+    port: int
+    started: int
+    """ns since the epoch."""
+    idle: bool
+    """It ends by itself when nobody asks."""
+
+
+def record_path(settings: Settings) -> Path:
+    """Where the record is."""
+    return settings.run_dir / "warehouse.json"
+
+
+def log_path(settings: Settings) -> Path:
+    """Log of a warehouse that a command started."""
+    return settings.log_dir / "warehouse.log"
+
+
+def process_started_ticks(pid: int) -> int | None:
+    """Start time of a process in clock ticks since boot; None when there is no such process."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None
+    fields = stat.rpartition(")")[2].split()
+    return None if fields[0] == "Z" else int(fields[19])
+
+
+def write_record(path: Path, record: WarehouseRecord) -> None:
+    """Publish, atomically."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fresh = path.with_name(f"{path.name}.{os.getpid()}")
+    fresh.write_text(json.dumps(asdict(record)), encoding="utf-8")
+    fresh.replace(path)
+
+
+def read_record(path: Path) -> WarehouseRecord | None:
+    """The record of a living warehouse, or None."""
+    try:
+        record = WarehouseRecord(**json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return None
+    return record if process_started_ticks(record.pid) == record.started_ticks else None
+
+
+def warehouse_password(settings: Settings) -> str:
+    """The password of the warehouse: the setting, else the generated one (`run/warehouse.password`, mode 600, made now if needed)."""
+    given = settings.clickhouse.password.get_secret_value()
+    if given or not settings.clickhouse.embedded:
+        return given
+    path = settings.run_dir / "warehouse.password"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not path.exists():
+        fresh = path.with_name(f"{path.name}.{os.getpid()}")
+        descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(descriptor, "w", encoding="ascii") as file:
+            file.write(secrets.token_urlsafe(24))
+        with suppress(FileExistsError):
+            # the first writer wins; everybody reads the same
+            path.hardlink_to(fresh)
+        fresh.unlink()
+    return path.read_text(encoding="ascii").strip()
+
+
+def is_answering(port: int, timeout_s: float = PING_S) -> bool:
+    """A warehouse answers /ping on this port."""
+    try:
+        with urllib.request.urlopen(f"http://{HOST}:{port}/ping", timeout=timeout_s) as answer:  # noqa: S310 - our own loopback address
+            return bool(answer.read() == b"Ok.\n")
+    except (urllib.error.URLError, OSError, ValueError):
+        return False
+
+
+def find_warehouse(settings: Settings) -> tuple[str, int] | None:
+    """Address of the running warehouse of this home, or None."""
+    record = read_record(record_path(settings))
+    if record is not None and is_answering(record.port):
+        return HOST, record.port
+    return None
+
+
+def is_managed(settings: Settings) -> bool:
+    """A process manager runs this home: it starts the warehouse, commands only wait for it."""
+    try:
+        pid = int((settings.run_dir / "supervisord.pid").read_text(encoding="ascii"))
+    except (OSError, ValueError):
+        return False
+    return process_started_ticks(pid) is not None
+
+
+def ensure_warehouse(settings: Settings, clock: Clock | None = None) -> tuple[str, int]:
+    """Address of the warehouse; starts one (it ends when idle) unless one runs. Raise WarehouseError that tells where the log is."""
+    clock = clock or SystemClock()
+    deadline = clock.monotonic_ns() + int(settings.warehouse.start_s * 1e9)
+    child: subprocess.Popen[bytes] | None = None
+    while True:
+        found = find_warehouse(settings)
+        if found is not None:
+            return found
+        if child is None and not is_managed(settings):
+            child = _spawn(settings)
+        status = None if child is None else child.poll()
+        if status is not None and status != 0:
+            if status != LEASE_HELD:
+                raise WarehouseError(f"the warehouse did not start (exit {status}): {_last_line(settings)}; log: {log_path(settings)}")
+            # Another one has the lease: it is starting, or just ending; look again, and start ours when it is gone.
+            child = None
+            clock.sleep(POLL_S * 4)
+        elif status == 0:
+            child = None
+        if clock.monotonic_ns() > deadline:
+            raise WarehouseError(f"the warehouse did not answer within {settings.warehouse.start_s:g} s; log: {log_path(settings)}")
+        clock.sleep(POLL_S)
+
+
+def _spawn(settings: Settings) -> "subprocess.Popen[bytes]":
+    path = log_path(settings)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, "-m", "l2_platform.warehouse.server", "--idle-exit", f"{settings.warehouse.idle_exit_s:g}"]
+    environment = {**os.environ, "L2_HOME": str(settings.home), "L2_WAREHOUSE__IDLE_EXIT_S": f"{settings.warehouse.idle_exit_s:g}"}
+    environment["L2_CLICKHOUSE__USER"] = settings.clickhouse.user
+    with path.open("ab") as log:
+        # a session of its own: Ctrl-C in the command's terminal must not reach it
+        return subprocess.Popen(  # noqa: S603 - our own module
+            command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, close_fds=True
+        )
+
+
+def _last_line(settings: Settings) -> str:
+    try:
+        lines = log_path(settings).read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return "no log"
+    return lines[-1][:500] if lines else "empty log"
