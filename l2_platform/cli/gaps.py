@@ -1,0 +1,51 @@
+"""`l2 gaps`: what is missing, from when to when, and why."""
+
+from typing import Annotated, Any
+
+import typer
+
+QUERY = """
+SELECT gap_id, stream, session_date, state, cause, ts_from, ts_to,
+       if(ts_to IS NULL, NULL, round((toUnixTimestamp64Nano(assumeNotNull(ts_to)) - toUnixTimestamp64Nano(ts_from)) / 1e9, 3)) AS seconds,
+       symbols, evidence
+FROM gaps
+WHERE (session_date = {date:Date} OR {any_date:UInt8}) AND (state != 'withdrawn' OR {all:UInt8})
+  AND ({symbol:String} = '' OR empty(symbols) OR has(symbols, {symbol:String}))
+ORDER BY ts_from, stream LIMIT {limit:UInt32}
+"""
+
+
+def register(root: typer.Typer) -> None:
+    """Add `l2 gaps` to the command line."""
+    root.command("gaps")(gaps)
+
+
+def gaps(
+    date: Annotated[str | None, typer.Option("--date", help="Session date, YYYY-MM-DD.")] = None,
+    symbol: Annotated[str, typer.Option("--symbol", help="Gaps that touch this symbol.")] = "",
+    everything: Annotated[bool, typer.Option("--all", help="Also silences in which nothing was lost.")] = False,
+    limit: Annotated[int, typer.Option("--limit", min=1, max=100_000, help="Most rows.")] = 100,
+    as_json: Annotated[bool, typer.Option("--json", help="JSON, one object a gap.")] = False,
+) -> None:
+    """List the gaps of the recording: bounds, cause and state, newest state of each.
+
+    Example: `l2 gaps --date 2026-11-20 --symbol SYM000`
+    """
+    from l2_platform.cli.output import records
+    from l2_platform.cli.times import session_date_from_text
+    from l2_platform.settings import load_settings
+    from l2_platform.warehouse.client import connect
+    from l2_platform.warehouse.schema import migrate
+
+    settings = load_settings()
+    number = session_date_from_text(date, "--date") if date else 19700101
+    text = f"{number // 10000:04d}-{number // 100 % 100:02d}-{number % 100:02d}"
+    client = connect(settings)
+    try:
+        migrate(client, settings.clickhouse.database)
+        parameters = {"date": text, "any_date": int(not date), "all": int(everything), "symbol": symbol, "limit": limit}
+        result = client.query(QUERY, parameters=parameters)
+        rows: list[dict[str, Any]] = [dict(zip(result.column_names, row, strict=True)) for row in result.result_rows]
+    finally:
+        client.close()
+    records(rows, as_json=as_json, title="gaps", empty="no gap is recorded" + (f" on {text}" if date else ""))

@@ -1,0 +1,192 @@
+"""The delivery process: every stream of the journal into one sink, for as long as it runs.
+
+SIGTERM drains to the durable position of that moment, saves checkpoints and ends with exit code 0. A second copy waits for the
+lease (`--wait`) or exits 75. Imports are delivered by the command that imports them, not here.
+"""
+
+import gc
+import signal
+import sys
+from pathlib import Path
+from types import FrameType
+
+from l2_platform.clock import Clock, SystemClock
+from l2_platform.delivery.checkpoint import CheckpointStore
+from l2_platform.delivery.follower import Follower, JournalSource
+from l2_platform.delivery.pipeline import Pipeline, source_of
+from l2_platform.errors import ConfigError, L2Error
+from l2_platform.journal.reader import list_streams, read_durable
+from l2_platform.market.sessions import load_calendar
+from l2_platform.monitoring.heartbeat import Heartbeat, Lease
+from l2_platform.settings import Settings
+from l2_platform.sinks.clickhouse import ClickHouseSink
+from l2_platform.sinks.jsonl import JsonlSink
+from l2_platform.sinks.sink import Sink
+
+NS = 1_000_000_000
+SINKS = ("clickhouse", "jsonl")
+
+
+def make_sink(name: str, settings: Settings) -> Sink:
+    """The sink of that name; ConfigError for a name that does not exist."""
+    if name == "clickhouse":
+        return ClickHouseSink(settings)
+    if name == "jsonl":
+        return JsonlSink(settings.jsonl_dir, settings.jsonl)
+    raise ConfigError(f"no sink is called {name!r}; there are {', '.join(SINKS)}")
+
+
+def enabled_sinks(settings: Settings) -> list[str]:
+    """Names of the sinks that the settings switch on."""
+    return [name for name, on in (("clickhouse", settings.clickhouse.enabled), ("jsonl", settings.jsonl.enabled)) if on]
+
+
+def make_pipeline(stream: str, settings: Settings, default_symbol: str | None = None) -> Pipeline:
+    """A fresh pipeline as the settings want it."""
+    calendar = load_calendar(settings.calendar_name, settings.session.roll_margin_s)
+
+    def session_start(session_date: int) -> int:
+        return calendar.windows(session_date)[0].start
+
+    return Pipeline(
+        stream, levels=settings.jsonl.levels, interval_ms=settings.jsonl.l2_interval_ms, session_start=session_start,
+        default_symbol=default_symbol,
+    )  # fmt: skip
+
+
+def make_follower(stream: str, sink: Sink, settings: Settings, clock: Clock, default_symbol: str | None = None) -> Follower:
+    """A follower with the paths of the settings."""
+    durable = settings.run_dir / "durable" / stream if source_of(stream) == "live" else None
+    return Follower(
+        stream, sink, JournalSource(settings.journal_dir, durable),
+        CheckpointStore(settings.checkpoint_dir / sink.name / stream, settings.delivery.checkpoints_kept),
+        lambda: make_pipeline(stream, settings, default_symbol), settings=settings.delivery, clock=clock,
+    )  # fmt: skip
+
+
+class Delivery:
+    """All live and history streams into one sink."""
+
+    def __init__(self, name: str, settings: Settings, clock: Clock) -> None:
+        self.name = name
+        self._settings = settings
+        self._clock = clock
+        self._sink = make_sink(name, settings)
+        self._followers: dict[str, Follower] = {}
+        self._stopping = False
+        self._discover_at = 0
+        self._beat_at = 0
+        self._opened = False
+        run = settings.run_dir
+        self._lease = Lease(run / "leases" / f"deliver-{name}")
+        self._heartbeat = Heartbeat(run / "heartbeats" / f"deliver-{name}.json", f"deliver-{name}", clock)
+
+    def run(self, *, wait: bool) -> int:
+        """Until SIGTERM or SIGINT; the exit code."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._stop)
+        self._lease.acquire(wait=wait)
+        self._beat("syncing", force=True)
+        pause = self._settings.delivery.flush_ms / 1000
+        while not self._stopping:
+            started = self._clock.monotonic_ns()
+            worked = self._round()
+            self._beat("degraded" if self._trouble() else "live")
+            if not worked:
+                elapsed = (self._clock.monotonic_ns() - started) / NS
+                self._clock.sleep(max(self._settings.delivery.poll_ms / 1000, pause - elapsed))
+        return self._drain()
+
+    def _stop(self, _number: int, _frame: FrameType | None) -> None:
+        self._stopping = True
+
+    def _round(self) -> bool:
+        """One step of every stream; True when any has more to do at once (catching up)."""
+        if not self._opened and not self._open():
+            return False
+        self._discover()
+        worked = False
+        for follower in self._followers.values():
+            before = follower.rows
+            stepped = follower.step()
+            # A full read means that more waits: go on at once; a small one leaves time for lines to gather.
+            worked |= stepped and follower.rows - before >= self._settings.delivery.batch_rows_max // 4
+        return worked
+
+    def _open(self) -> bool:
+        try:
+            self._sink.open()
+        except L2Error as error:
+            if not error.retryable:
+                raise
+            self._beat("degraded", error=error.message)
+            self._clock.sleep(min(1.0, self._settings.delivery.retry_cap_s))
+            return False
+        self._opened = True
+        return True
+
+    def _discover(self) -> None:
+        now = self._clock.monotonic_ns()
+        if now < self._discover_at:
+            return
+        self._discover_at = now + int(self._settings.delivery.discover_s * NS)
+        for stream in list_streams(self._settings.journal_dir):
+            if stream not in self._followers and source_of(stream) != "import":
+                self._followers[stream] = make_follower(stream, self._sink, self._settings, self._clock)
+                # What is alive for good (kernels, tables) need not be walked by every collection.
+                gc.freeze()
+
+    def _trouble(self) -> str:
+        return next((f"{name}: {follower.error}" for name, follower in self._followers.items() if follower.error), "")
+
+    def _beat(self, state: str, *, force: bool = False, error: str = "") -> None:
+        now = self._clock.monotonic_ns()
+        if now < self._beat_at and not force:
+            return
+        self._beat_at = now + int(self._settings.supervision.heartbeat_s * NS)
+        streams = {name: self._numbers(name, follower) for name, follower in self._followers.items()}
+        self._heartbeat.beat(
+            state, streams=streams, rows=sum(follower.rows for follower in self._followers.values()),
+            lag_lines=sum(max(int(numbers["lag_lines"]), 0) for numbers in streams.values()), error=error or self._trouble(),
+            failures=max((follower.failures for follower in self._followers.values()), default=0),
+        )  # fmt: skip
+
+    def _numbers(self, stream: str, follower: Follower) -> dict[str, float]:
+        durable = read_durable(self._settings.run_dir / "durable" / stream)
+        same = durable is not None and follower.position is not None
+        same = same and durable is not None and durable.position.session_date == follower.pipeline.session_date
+        lag = durable.seq - follower.pipeline.seq if same and durable is not None else 0
+        lag_s = max(0.0, (durable.ts_recv - follower.last_ts_recv) / NS) if same and durable is not None else 0.0
+        return {
+            "seq": follower.pipeline.seq, "session_date": follower.pipeline.session_date, "lag_lines": lag,
+            "lag_s": round(lag_s, 3), "rows": follower.rows, "failures": follower.failures,
+        }  # fmt: skip
+
+    def _drain(self) -> int:
+        """Deliver what is durable now, bounded in time, and leave whole checkpoints."""
+        deadline = self._clock.monotonic_ns() + int(self._settings.supervision.stop_s / 2 * NS)
+        self._beat("draining", force=True)
+        for follower in self._followers.values():
+            while follower.step() and self._clock.monotonic_ns() < deadline:
+                self._beat("draining")
+        clean = True
+        for follower in self._followers.values():
+            try:
+                follower.checkpoint()
+            except L2Error as error:
+                clean = False
+                sys.stderr.write(f"deliver-{self.name}: no checkpoint for {follower.stream}: {error.message}\n")
+        if self._opened:
+            try:
+                self._sink.close()
+            except L2Error as error:
+                clean = False
+                sys.stderr.write(f"deliver-{self.name}: {error.message}\n")
+        self._beat("stopped", force=True)
+        return 0 if clean else 1
+
+
+def run_delivery(name: str, settings: Settings, *, wait: bool) -> int:
+    """Run one delivery in this process; the exit code."""
+    Path(settings.home).mkdir(parents=True, exist_ok=True)
+    return Delivery(name, settings, SystemClock()).run(wait=wait)

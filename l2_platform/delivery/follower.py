@@ -1,0 +1,227 @@
+"""One stream into one sink: read what is durable, turn it into rows, hand them over, remember how far.
+
+Exactly once: the sink says how far it got, the newest checkpoint at or before that is loaded, the journal is replayed from there
+without sending what the sink already has, and from then on every read becomes one write. While a write fails, the same write is
+tried again later; nothing is read ahead, the journal on disk is the only buffer.
+"""
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from l2_platform.clock import Clock
+from l2_platform.delivery.checkpoint import CheckpointStore
+from l2_platform.delivery.pipeline import Item, Pipeline
+from l2_platform.delivery.rows import after
+from l2_platform.errors import SinkBackpressure, SinkError
+from l2_platform.journal.frame import Position
+from l2_platform.journal.reader import Damage, JournalReader, list_dates, segment_context
+from l2_platform.market.events import TableBatch
+from l2_platform.settings import DeliverySettings
+from l2_platform.sinks.sink import Sink
+
+NS = 1_000_000_000
+
+
+@dataclass(slots=True)
+class Pending:
+    """Rows that the sink has not taken yet."""
+
+    batches: list[TableBatch]
+    position: Position
+    seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class JournalSource:
+    """Where a stream's journal is, and where its writer says how much of it is durable (None: all of it is)."""
+
+    root: Path
+    durable_path: Path | None
+
+
+class Follower:
+    """Delivers one stream to one sink; one thread calls `step` again and again."""
+
+    def __init__(
+        self,
+        stream: str,
+        sink: Sink,
+        source: JournalSource,
+        checkpoints: CheckpointStore,
+        make_pipeline: Callable[[], Pipeline],
+        *,
+        settings: DeliverySettings,
+        clock: Clock,
+    ) -> None:
+        self.stream = stream
+        self.pipeline = make_pipeline()
+        self.failures = 0
+        """Failed writes in a row."""
+        self.error = ""
+        """What the last failed write said; empty when all is well."""
+        self.rows = 0
+        """Rows handed over since the start."""
+        self.last_ts_recv = 0
+        """Receive time of the newest delivered row, ns."""
+        self.position: Position | None = None
+        """The sink has everything up to here."""
+        self._sink = sink
+        self._source = source
+        self._checkpoints = checkpoints
+        self._make_pipeline = make_pipeline
+        self._settings = settings
+        self._clock = clock
+        self._reader: JournalReader | None = None
+        self._session_date = 0
+        self._floors: dict[str, tuple[int, int]] = {}
+        self._pending: Pending | None = None
+        self._retry_at = 0
+        self._checkpoint_at = 0
+        self._checkpoint_position: Position | None = None
+        self._look_at = 0
+
+    @property
+    def behind(self) -> bool:
+        """Rows wait because the sink does not take them."""
+        return self._pending is not None
+
+    def step(self) -> bool:
+        """Do one read and one write at most; True when there was something to do and more may follow at once.
+
+        Sink errors are kept in `error` and tried again with growing waits; journal errors are raised.
+        """
+        now = self._clock.monotonic_ns()
+        if self._pending is not None:
+            return now >= self._retry_at and self._write(self._pending)
+        if self._reader is None and not self._open_next(now):
+            return False
+        assert self._reader is not None
+        items = self._reader.read(self._settings.read_bytes_max)
+        if not items:
+            if self._reader.finished:
+                return self._finish_date()
+            return False
+        position = self._reader.position
+        batches = self._rows_of(items)
+        return self._write(Pending(batches, position, self.pipeline.seq))
+
+    def caught_up(self) -> bool:
+        """Everything that is durable now is delivered, and every date is finished (imports end here)."""
+        return self._reader is None and self._pending is None and not self._waiting_dates()
+
+    def checkpoint(self) -> None:
+        """Save the pipeline's state if it moved; the sink is synced first so that no checkpoint is ahead of it."""
+        if self._pending is not None or self.position is None or self.position == self._checkpoint_position:
+            return
+        self._sink.sync()
+        self._checkpoints.save(self.position, self.pipeline.seq, self.pipeline.dump())
+        self._checkpoint_position = self.position
+
+    def _rows_of(self, items: list[Item]) -> list[TableBatch]:
+        batches = self.pipeline.process(items, self._clock.now_ns())
+        if self._floors:
+            batches = [kept for batch in batches if (kept := after(batch, self._floors.get(batch.table, (0, 0)))) is not None]
+            if all(self.pipeline.seq > floor[0] for floor in self._floors.values()):
+                self._floors = {}
+        for item in items:
+            if not isinstance(item, Damage):
+                ts = int(item.frame_ts[-1]) if hasattr(item, "frame_ts") else item.ts_recv
+                self.last_ts_recv = max(self.last_ts_recv, ts)
+        return batches
+
+    def _write(self, pending: Pending) -> bool:
+        try:
+            self._sink.write(pending.batches, pending.position, pending.seq)
+        except SinkError as error:
+            self._failed(error, pending)
+            return False
+        self._pending = None
+        self.failures, self.error = 0, ""
+        self.position = pending.position
+        self.rows += sum(len(batch) for batch in pending.batches)
+        now = self._clock.monotonic_ns()
+        if now >= self._checkpoint_at:
+            self._checkpoint_at = now + int(self._settings.checkpoint_s * NS)
+            try:
+                self.checkpoint()
+            except SinkError as error:
+                self.error = error.message
+        return True
+
+    def _failed(self, error: SinkError, pending: Pending) -> None:
+        self._pending = pending
+        self.failures += 1
+        self.error = error.message
+        wait = min(self._settings.retry_first_s * 2 ** min(self.failures - 1, 16), self._settings.retry_cap_s)
+        wait *= random.uniform(0.7, 1.0)  # noqa: S311  jitter, no secret
+        if isinstance(error, SinkBackpressure):
+            wait = max(wait, min(error.retry_after_s, self._settings.retry_cap_s))
+        self._retry_at = self._clock.monotonic_ns() + int(wait * NS)
+
+    def _waiting_dates(self) -> list[int]:
+        done = max(self._checkpoints.done_through(), self._session_date)
+        return [date for date in list_dates(self._source.root, self.stream) if date > done]
+
+    def _open_next(self, now: int) -> bool:
+        if now < self._look_at:
+            return False
+        self._look_at = now + int(self._settings.discover_s * NS)
+        dates = self._waiting_dates()
+        if not dates:
+            return False
+        try:
+            self._open_date(dates[0])
+        except SinkError as error:
+            self.failures += 1
+            self.error = error.message
+            return False
+        self.failures, self.error = 0, ""
+        return True
+
+    def _open_date(self, session_date: int) -> None:
+        """Ask the sink how far it got, load the newest checkpoint at or before that, and read on from there."""
+        point = self._sink.resume(self.stream, session_date)
+        first = Position(session_date, 1, 0)
+        checkpoint = None
+        if point.position is not None:
+            checkpoint = self._checkpoints.newest(point.position, point.seq)
+        if checkpoint is not None:
+            self.pipeline = self._make_pipeline()
+            self.pipeline.load(checkpoint.state)
+        elif self.pipeline.source == "import" and self.pipeline.session_date == 0:
+            self._replay_earlier_dates(session_date)
+        self.pipeline.begin_date(session_date, segment_context(self._source.root, self.stream, session_date))
+        self._floors = dict(point.tables)
+        start = checkpoint.position if checkpoint is not None else first
+        self._reader = JournalReader(
+            self._source.root, self.stream, session_date, start=start if checkpoint is not None else None,
+            durable_path=self._source.durable_path,
+        )  # fmt: skip
+        self._session_date = session_date
+        self.position = point.position
+        self._checkpoint_position = checkpoint.position if checkpoint is not None else None
+
+    def _replay_earlier_dates(self, session_date: int) -> None:
+        """The books of an import carry over from date to date; without a checkpoint they are made again from its beginning."""
+        for date in list_dates(self._source.root, self.stream):
+            if date >= session_date:
+                return
+            self.pipeline.begin_date(date, segment_context(self._source.root, self.stream, date))
+            reader = JournalReader(self._source.root, self.stream, date, durable_path=None)
+            while items := reader.read(self._settings.read_bytes_max):
+                self.pipeline.process(items, 0)
+
+    def _finish_date(self) -> bool:
+        try:
+            self.checkpoint()
+            self._sink.close_stream(self.stream, self._session_date)
+        except SinkError as error:
+            self.failures += 1
+            self.error = error.message
+            return False
+        self._checkpoints.mark_done(self._session_date)
+        self._reader = None
+        self._look_at = 0
+        return True

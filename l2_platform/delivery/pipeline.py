@@ -1,0 +1,263 @@
+"""One stream's way from journal items to rows: decode, book, gaps, rows; the same code for live, import, rebuild and queries.
+
+A pipeline is fed in journal order and is deterministic: the same items give the same rows, however they are cut into reads. It does
+no I/O and reads no clock. Its whole state can be dumped and loaded (checkpoints). Books carry over from date to date unless the
+journal says `session` with `reset` (live streams do at every roll, so that each of their dates stands alone).
+"""
+
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from l2_platform.book.engine import BookEngine
+from l2_platform.delivery.gaps import GapTracker
+from l2_platform.delivery.rows import DEPTH_ROW_KINDS, RowBuilder
+from l2_platform.feeds.iqfeed.decode_depth import DepthDecoder
+from l2_platform.feeds.iqfeed.decode_history import HistoryDecoder
+from l2_platform.feeds.iqfeed.decode_level1 import Level1Decoder
+from l2_platform.journal.reader import Block, Control, Damage
+from l2_platform.market.events import NO_SYMBOL, NULL_TS, DepthBatch, DepthKind, Level1Batch, Level1Kind, TableBatch
+from l2_platform.market.instruments import SymbolTable
+
+STATE_VERSION = 1
+Item = Block | Control | Damage
+
+
+def channel_of(stream: str) -> str:
+    """depth, level1, ticks or admin: the second part of a stream's name."""
+    return stream.split("-")[1]
+
+
+def source_of(stream: str) -> str:
+    """Where a stream's bytes came from: live, import or history."""
+    if "-import-" in stream:
+        return "import"
+    return "history" if stream.endswith("-history") else "live"
+
+
+class Pipeline:
+    """Decoder, books and gap tracker of one stream."""
+
+    def __init__(
+        self,
+        stream: str,
+        *,
+        levels: int,
+        interval_ms: int,
+        session_start: Callable[[int], int] | None = None,
+        default_symbol: str | None = None,
+    ) -> None:
+        """`session_start`: session date → ns from which the stream should record; `default_symbol`: of lines that carry none."""
+        self.stream = stream
+        self.channel = channel_of(stream)
+        self.source = source_of(stream)
+        self.symbols = SymbolTable()
+        self.seq = 0
+        """Last seq seen of the current date."""
+        self.lines = 0
+        """Lines decoded since the start of this process."""
+        self.session_date = 0
+        self._session_start = session_start
+        self._ordinal = 0
+        self._last_status = ""
+        self.gaps = GapTracker(stream, 0, NULL_TS)
+        self.engine: BookEngine | None = None
+        self.decoder: DepthDecoder | Level1Decoder | HistoryDecoder | None = None
+        if self.channel == "depth":
+            self.engine = BookEngine(self.symbols, levels=levels, interval_ns=interval_ms * 1_000_000)
+            self.decoder = DepthDecoder(self.symbols)
+        elif self.channel == "level1":
+            self.decoder = Level1Decoder(self.symbols)
+        elif self.channel == "ticks":
+            self.decoder = HistoryDecoder(self.symbols, default_symbol)
+
+    def begin_date(self, session_date: int, context: dict[str, Any] | None) -> None:
+        """Go to a date of the journal; `context` is what its first segment header says of the decoder."""
+        if session_date == self.session_date:
+            return
+        self.session_date, self.seq, self._ordinal = session_date, 0, 0
+        start = self._session_start(session_date) if self._session_start and self.source == "live" else NULL_TS
+        still_open = self.gaps.open is not None
+        self.gaps = GapTracker(self.stream, session_date, start)
+        if still_open and start != NULL_TS:
+            # The link was down when the session rolled: the gap goes on in the new date, from its start.
+            self.gaps.on_control("disconnect", {"reason": "open at the roll", "last_byte_ns": start}, start, 0)
+        if context and self.decoder is not None:
+            self.decoder.restore_context(context)
+
+    def process(self, items: list[Item], ts_written: int) -> list[TableBatch]:
+        """Rows of the items, at most one batch a table, in seq order. All items belong to the current date."""
+        builder = RowBuilder(self.stream, self.session_date, self.source, self.symbols.names)
+        tables: list[TableBatch | None] = []
+        events: list[dict[str, Any]] = []
+        for item in items:
+            if isinstance(item, Block):
+                tables.extend(self._block(builder, item, events))
+            elif isinstance(item, Control):
+                events.append(self._control(item))
+            else:
+                self._damage(item, events)
+        tables.append(builder.feed_events(events))
+        tables.append(builder.gap_events(self.gaps.take(), ts_written))
+        return _merge([table for table in tables if table is not None])
+
+    def advance(self, items: list[Item]) -> None:
+        """Like `process`, without rows: only the books move."""
+        for batch in self.decoded(items):
+            assert self.engine is not None
+            self.engine.apply(batch, "recv" if self.source == "live" else "event")
+            self.seq = int(batch.seq[-1])
+
+    def decoded(self, items: list[Item]) -> Iterator[DepthBatch]:
+        """The batches of a depth stream's items; controls act on the books between them, applying a batch is the caller's."""
+        for item in items:
+            if isinstance(item, Block):
+                assert isinstance(self.decoder, DepthDecoder)
+                batch = self.decoder.decode(item)
+                if len(batch):
+                    yield batch
+            elif isinstance(item, Control):
+                self._control(item)
+            else:
+                self._books("mark_suspect")
+
+    def _block(self, builder: RowBuilder, block: Block, events: list[dict[str, Any]]) -> list[TableBatch | None]:
+        self._ordinal = 0
+        if self.decoder is None:
+            self._admin(block, events)
+            return []
+        batch = self.decoder.decode(block)
+        if not len(batch):
+            return []
+        self.seq = int(batch.seq[-1])
+        self.lines += len(batch)
+        rows: list[TableBatch | None] = []
+        if isinstance(batch, DepthBatch):
+            assert self.engine is not None
+            snapshots = self.engine.apply(batch, "recv" if self.source == "live" else "event")
+            rows = [builder.depth_updates(batch), builder.book_snapshots(snapshots)]
+        else:
+            rows = [builder.quotes(batch), builder.trades(batch)]
+        self._watch_gaps(batch)
+        events.extend(builder.line_events(batch))
+        return rows
+
+    def _watch_gaps(self, batch: DepthBatch | Level1Batch) -> None:
+        """Tell the gap tracker of market data and of the feed's upstream, in order."""
+        if self.source != "live":
+            return
+        if isinstance(batch, DepthBatch):
+            market = DEPTH_ROW_KINDS[batch.kind]
+            system = np.flatnonzero((batch.kind == DepthKind.DISCONNECTED) | (batch.kind == DepthKind.SYSTEM))
+        else:
+            market = (batch.kind == Level1Kind.QUOTE) | (batch.kind == Level1Kind.SUMMARY)
+            system = np.flatnonzero(batch.kind == Level1Kind.SYSTEM)
+        start = 0
+        for row in system:
+            line = batch.line(int(row))
+            if line.startswith((b"S,SERVER DISCONNECTED", b"S,SERVER CONNECTED")):
+                self._data(batch, market, start, int(row))
+                start = int(row)
+                self.gaps.on_server(b"DISCONNECTED" not in line, int(batch.ts_recv[row]), int(batch.seq[row]))
+        self._data(batch, market, start, len(batch))
+
+    def _data(self, batch: DepthBatch | Level1Batch, market: Any, start: int, stop: int) -> None:
+        rows = np.flatnonzero(market[start:stop])
+        if len(rows):
+            first, last = start + int(rows[0]), start + int(rows[-1])
+            self.gaps.on_data(int(batch.ts_recv[first]), int(batch.ts_recv[last]), int(batch.seq[last]))
+
+    def _control(self, control: Control) -> dict[str, Any]:
+        self._ordinal = self._ordinal + 1 if control.seq == self.seq else 1
+        self.seq = control.seq
+        if control.event == "session" and control.fields.get("reset"):
+            self._books("reset")
+        elif control.event == "disconnect":
+            self._books("mark_suspect")
+        elif control.event in {"connect", "collector_start"}:
+            # A socket cannot resend: what the books were before is worthless until the new connection's snapshots.
+            self._books("mark_building")
+        if self.source == "live":
+            self.gaps.on_control(control.event, control.fields, control.ts_recv, control.seq)
+        return self._event(control.event, control.ts_recv, control.fields)
+
+    def _books(self, action: str) -> None:
+        if self.engine is not None:
+            getattr(self.engine, action)()
+
+    def _event(self, kind: str, ts: int, detail: dict[str, Any], raw: str = "") -> dict[str, Any]:
+        return {
+            "seq": self.seq, "ordinal": self._ordinal, "symbol": NO_SYMBOL, "kind": kind, "ts_event": NULL_TS, "ts_recv": ts,
+            "detail": json.dumps(detail, separators=(",", ":"), sort_keys=True), "raw": raw,
+        }  # fmt: skip
+
+    def _damage(self, damage: Damage, events: list[dict[str, Any]]) -> None:
+        self._ordinal += 1
+        reason = {"reason": damage.reason, "from": list(damage.position_from), "to": list(damage.position_to)}
+        since = self.gaps.last_data
+        events.append(self._event("journal_damage", max(since, 0), reason))
+        if self.source == "live":
+            self.gaps.on_damage(since, since, self.seq, json.dumps(reason))
+        self._books("mark_suspect")
+
+    def _admin(self, block: Block, events: list[dict[str, Any]]) -> None:
+        """The admin port: one row when the connection state changes, one for every line that is no statistic."""
+        for frame in range(len(block.frame_seq)):
+            start, stop = int(block.frame_start[frame]), int(block.frame_start[frame + 1])
+            seq, ts = int(block.frame_seq[frame]), int(block.frame_ts[frame])
+            for line in block.buffer[start:stop].tobytes().splitlines():
+                self.seq, self._ordinal = seq, 0
+                seq += 1
+                self.lines += 1
+                if line.startswith(b"S,CLIENTSTATS"):
+                    continue
+                text = line.decode("latin-1")
+                if line.startswith(b"S,STATS"):
+                    fields = text.split(",")
+                    status = fields[12] if len(fields) > 12 else ""
+                    if status == self._last_status:
+                        continue
+                    self._last_status = status
+                    events.append(self._event("feed_status", ts, {"status": status, "symbols_max": fields[4]}, text))
+                else:
+                    events.append(self._event("system", ts, {}, text))
+
+    def dump(self) -> dict[str, Any]:
+        """State for a checkpoint: JSON-able but for `books` (bytes)."""
+        return {
+            "version": STATE_VERSION, "stream": self.stream, "session_date": self.session_date, "seq": self.seq,
+            "ordinal": self._ordinal, "last_status": self._last_status, "symbols": self.symbols.names,
+            "decoder": self.decoder.state() if self.decoder is not None else None, "gaps": self.gaps.state(),
+            "books": self.engine.dump() if self.engine is not None else b"",
+        }  # fmt: skip
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Undo `dump` on a new pipeline."""
+        self.session_date, self.seq = state["session_date"], state["seq"]
+        self._ordinal, self._last_status = state["ordinal"], state["last_status"]
+        for name in state["symbols"]:
+            self.symbols.intern(name)
+        if self.decoder is not None and state["decoder"] is not None:
+            self.decoder.restore(state["decoder"])
+        self.gaps.restore(state["gaps"])
+        if self.engine is not None:
+            self.engine.load(state["books"])
+
+
+def _merge(tables: list[TableBatch]) -> list[TableBatch]:
+    """One batch a table: several blocks of one read become one insert."""
+    groups: dict[str, list[TableBatch]] = {}
+    for table in tables:
+        groups.setdefault(table.table, []).append(table)
+    return [group[0] if len(group) == 1 else _concatenate(group) for group in groups.values()]
+
+
+def _concatenate(group: list[TableBatch]) -> TableBatch:
+    first = group[0]
+    columns: dict[str, Any] = {}
+    for name, column in first.columns.items():
+        parts = [table.columns[name] for table in group]
+        columns[name] = [value for part in parts for value in part] if isinstance(column, list) else np.concatenate(parts)
+    return TableBatch(first.table, first.stream, first.session_date, first.source, first.symbols, columns)

@@ -1,0 +1,223 @@
+"""Books of stored depth streams: which stream has a symbol, its book at an instant, every state of a day, and the live book.
+
+All of it goes through the same pipeline as the delivery: journal → decode → book. A checkpoint of any sink shortens the way.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from l2_platform.book.engine import BookEngine
+from l2_platform.delivery.checkpoint import Checkpoint, CheckpointStore
+from l2_platform.delivery.delivery import make_pipeline
+from l2_platform.delivery.pipeline import Item, Pipeline, channel_of, source_of
+from l2_platform.errors import InputError
+from l2_platform.journal.frame import Position
+from l2_platform.journal.reader import Block, JournalReader, list_dates, list_streams, segment_context
+from l2_platform.market.events import NULL_PRICE, NULL_TS, DepthBatch, SnapshotBatch, Trust
+from l2_platform.settings import Settings
+
+READ_BYTES = 4 << 20
+_FAR = 1 << 60
+
+
+@dataclass(frozen=True, slots=True)
+class BookView:
+    """One book at one instant; levels are (price 1e-9, size, order count), best first."""
+
+    symbol: str
+    stream: str
+    session_date: int
+    seq: int
+    """Last seq of the stream that is in the book."""
+    ts: int
+    """Time of that message, ns: received (live) or the feed's own (imports)."""
+    trust: Trust
+    bids: list[tuple[int, int, int]]
+    asks: list[tuple[int, int, int]]
+
+
+def depth_streams(settings: Settings) -> list[str]:
+    """Streams of depth in the journal: live first, then imports."""
+    streams = [name for name in list_streams(settings.journal_dir) if channel_of(name) == "depth"]
+    return sorted(streams, key=lambda name: (source_of(name) != "live", name))
+
+
+def stream_of(settings: Settings, symbol: str, session_date: int | None, stream: str | None) -> tuple[str, int]:
+    """The stream and session date to read for a symbol; InputError says what there is when that is not one.
+
+    Live streams are preferred; of several imports one must be named.
+    """
+    available = depth_streams(settings)
+    if not available:
+        raise InputError("the journal holds no depth stream yet: start recording (`l2 up`) or import a file (`l2 import --help`)")
+    if stream is not None and stream not in available:
+        raise InputError(f"no depth stream {stream!r} in the journal; there are: {', '.join(available)}")
+    found: list[tuple[str, int]] = []
+    seen: dict[str, list[int]] = {}
+    for name in [stream] if stream else available:
+        dates = list_dates(settings.journal_dir, name)
+        seen[name] = dates
+        wanted = [date for date in reversed(dates) if session_date in (None, date)]
+        hit = next((date for date in wanted if _has_symbol(settings, name, date, symbol)), None)
+        if hit is not None:
+            found.append((name, hit))
+            if source_of(name) == "live":
+                return found[0]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        names = ", ".join(f"{name} ({date})" for name, date in found)
+        raise InputError(f"{symbol} is in several streams: {names}; name one with --stream")
+    raise InputError(_missing(symbol, session_date, seen))
+
+
+def _missing(symbol: str, session_date: int | None, seen: dict[str, list[int]]) -> str:
+    dates = sorted({date for dates in seen.values() for date in dates})
+    if session_date is not None and session_date not in dates:
+        known = ", ".join(str(date) for date in dates[-5:]) or "none"
+        return f"nothing is recorded on session date {session_date}; the newest dates are: {known}"
+    when = f" on {session_date}" if session_date else ""
+    return f"no depth of {symbol!r}{when} in {', '.join(seen)}; `l2 journal ls` shows what there is, symbols are case-sensitive"
+
+
+def _has_symbol(settings: Settings, stream: str, session_date: int, symbol: str) -> bool:
+    context = segment_context(settings.journal_dir, stream, session_date) or {}
+    if "symbols" in context:
+        return symbol in context["symbols"]
+    checkpoint = _newest_checkpoint(settings, stream, session_date, _FAR)
+    if checkpoint is not None and symbol in checkpoint.state["symbols"]:
+        return True
+    needle = b"," + symbol.encode() + b","
+    reader = JournalReader(settings.journal_dir, stream, session_date, durable_path=_durable(settings, stream))
+    while items := reader.read(READ_BYTES):
+        if any(isinstance(item, Block) and needle in item.buffer.tobytes() for item in items):
+            return True
+    return False
+
+
+def _durable(settings: Settings, stream: str) -> Path | None:
+    return settings.run_dir / "durable" / stream if source_of(stream) == "live" else None
+
+
+def _newest_checkpoint(settings: Settings, stream: str, session_date: int, offset_max: int) -> Checkpoint | None:
+    limit = Position(session_date, offset_max, 0)
+    stores = [CheckpointStore(folder / stream, 1) for folder in sorted(settings.checkpoint_dir.glob("*"))]
+    found = [checkpoint for store in stores if (checkpoint := store.newest(limit)) is not None]
+    return max(found, key=lambda checkpoint: checkpoint.position, default=None)
+
+
+class BookReader:
+    """Follows one depth stream of one session date and keeps its books."""
+
+    def __init__(self, settings: Settings, stream: str, session_date: int, *, from_checkpoint: bool, levels: int) -> None:
+        self.stream, self.session_date, self.levels = stream, session_date, levels
+        self.pipeline = self._pipeline(settings, levels)
+        self.ts = NULL_TS
+        checkpoint = _newest_checkpoint(settings, stream, session_date, _FAR) if from_checkpoint else None
+        if checkpoint is not None:
+            self.pipeline.load(checkpoint.state)
+        elif source_of(stream) == "import":
+            self._earlier_dates(settings)
+        self.pipeline.begin_date(session_date, segment_context(settings.journal_dir, stream, session_date))
+        start = checkpoint.position if checkpoint is not None else None
+        self._reader = JournalReader(
+            settings.journal_dir, stream, session_date, start=start, durable_path=_durable(settings, stream)
+        )
+
+    def _pipeline(self, settings: Settings, levels: int) -> Pipeline:
+        jsonl = settings.jsonl.model_copy(update={"levels": max(levels, settings.jsonl.levels)})
+        return make_pipeline(self.stream, settings.model_copy(update={"jsonl": jsonl}))
+
+    def _earlier_dates(self, settings: Settings) -> None:
+        for date in list_dates(settings.journal_dir, self.stream):
+            if date < self.session_date:
+                self.pipeline.begin_date(date, segment_context(settings.journal_dir, self.stream, date))
+                reader = JournalReader(settings.journal_dir, self.stream, date, durable_path=None)
+                while items := reader.read(READ_BYTES):
+                    self.pipeline.advance(items)
+
+    @property
+    def engine(self) -> BookEngine:
+        """The books."""
+        engine = self.pipeline.engine
+        assert engine is not None
+        return engine
+
+    def batches(self) -> Iterator[DepthBatch]:
+        """Decoded batches up to what is durable now; controls act on the books, the caller applies the batches."""
+        while items := self._reader.read(READ_BYTES):
+            yield from self.pipeline.decoded(items)
+
+    def follow(self) -> bool:
+        """Apply all that is durable now; True when anything came."""
+        moved = False
+        while items := self._reader.read(READ_BYTES):
+            self._note_time(items)
+            self.pipeline.advance(items)
+            moved = True
+        return moved
+
+    def _note_time(self, items: list[Item]) -> None:
+        for item in items:
+            if isinstance(item, Block):
+                self.ts = int(item.frame_ts[-1])
+
+    def advance_to(self, at: int) -> None:
+        """Apply every message up to and with an instant, ns: receive time for live streams, the feed's own time for imports."""
+        live = source_of(self.stream) == "live"
+        clock = NULL_TS
+        for batch in self.batches():
+            times = batch.ts_recv if live else np.maximum.accumulate(np.maximum(batch.ts_event, clock))
+            clock = int(times[-1])
+            count = int(np.searchsorted(times, at, side="right"))
+            if count:
+                part = batch if count == len(batch) else head(batch, count)
+                self.engine.apply(part, "recv" if live else "event")
+                self.pipeline.seq = int(part.seq[-1])
+                self.ts = int(times[count - 1])
+            if count < len(batch):
+                return
+
+    def view(self, symbol: str, levels: int) -> BookView:
+        """The book of a symbol as it stands."""
+        number = self.pipeline.symbols.number(symbol)
+        if number is None:
+            return BookView(symbol, self.stream, self.session_date, self.pipeline.seq, self.ts, Trust.BUILDING, [], [])
+        trust, bids, asks = self.engine.top(number, levels)
+        return BookView(symbol, self.stream, self.session_date, self.pipeline.seq, self.ts, Trust(trust), bids, asks)
+
+
+def head(batch: DepthBatch, count: int) -> DepthBatch:
+    """The first rows of a batch."""
+    arrays = {
+        name: getattr(batch, name)[:count] for name in DepthBatch.__dataclass_fields__ if name not in {"buffer", "trust"}
+    }
+    return replace(batch, **arrays, trust=np.zeros(0, np.uint8))
+
+
+def states(
+    settings: Settings, symbol: str, stream: str, session_date: int, levels: int, *, changes_only: bool
+) -> Iterator[SnapshotBatch]:
+    """The symbol's top `levels` after every line of the stream, or after every change of them, in chunks."""
+    reader = BookReader(settings, stream, session_date, from_checkpoint=False, levels=levels)
+    number = reader.pipeline.symbols.intern(symbol)
+    for batch in reader.batches():
+        yield reader.engine.apply_all(batch, number, levels, changes_only)
+
+
+def columns_of(batch: SnapshotBatch, levels: int) -> dict[str, np.ndarray]:
+    """Export columns: line, ts_event, ts_recv, trust, then bid_px_1, bid_sz_1, bid_ct_1, ask_px_1, … ; NaN prices and -1 where empty."""
+    columns: dict[str, np.ndarray] = {
+        "line": batch.seq.astype(np.int64), "ts_event": batch.ts_event, "ts_recv": batch.ts_recv, "trust": batch.trust,
+    }  # fmt: skip
+    for level in range(levels):
+        for side in ("bid", "ask"):
+            px = getattr(batch, f"{side}_px")[:, level]
+            empty = px == NULL_PRICE
+            columns[f"{side}_px_{level + 1}"] = np.where(empty, np.nan, px / 1e9)
+            columns[f"{side}_sz_{level + 1}"] = np.where(empty, -1, getattr(batch, f"{side}_sz")[:, level])
+            columns[f"{side}_ct_{level + 1}"] = np.where(empty, -1, getattr(batch, f"{side}_ct")[:, level])
+    return columns

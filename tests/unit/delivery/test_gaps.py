@@ -1,0 +1,122 @@
+"""The gap tracker: which evidence opens, revises, closes and withdraws a gap, and with which bounds."""
+
+from l2_platform.delivery.gaps import CLOSED, OPEN, WITHDRAWN, GapTracker
+from l2_platform.market.events import NULL_TS
+
+S = 1_000_000_000
+
+
+def tracker(session_start: int = NULL_TS) -> GapTracker:
+    return GapTracker("iqfeed-depth-0", 20261120, session_start)
+
+
+def started(gaps: GapTracker, ts: int = 10 * S) -> None:
+    gaps.on_control("collector_start", {"clean": True, "last_ts": None}, ts, 0)
+    gaps.on_control("connect", {}, ts + 1, 0)
+    gaps.on_control("subscribed", {"symbols": 2}, ts + 2, 0)
+    gaps.on_data(ts + 3, ts + 4, 5)
+
+
+def test_first_start_without_expected_start_has_no_gap() -> None:
+    gaps = tracker()
+    started(gaps)
+    assert gaps.take() == []
+
+
+def test_first_start_after_session_start_is_a_late_subscription() -> None:
+    gaps = tracker(session_start=4 * S)
+    started(gaps)
+    opened, closed = gaps.take()
+    assert (opened.cause, opened.ts_from, opened.ts_to, opened.state) == ("late_subscription", 4 * S, NULL_TS, OPEN)
+    assert (closed.gap_id, closed.ts_to, closed.state, closed.version) == (opened.gap_id, 10 * S + 3, CLOSED, 2)
+
+
+def test_disconnect_runs_from_last_byte_to_first_data_after_resubscription() -> None:
+    gaps = tracker()
+    started(gaps)
+    gaps.on_control("disconnect", {"reason": "fin", "last_byte_ns": 20 * S}, 20 * S + 50, 9)
+    gaps.on_control("connect_failed", {"error": "refused"}, 21 * S, 9)
+    gaps.on_control("connect", {}, 22 * S, 9)
+    gaps.on_data(22 * S + 1, 22 * S + 1, 10)  # the snapshot of the first symbol: the others are not watched yet
+    gaps.on_control("subscribed", {"symbols": 2}, 22 * S + 2, 12)
+    gaps.on_data(22 * S + 3, 22 * S + 9, 15)
+    opened, closed = gaps.take()
+    assert (opened.cause, opened.ts_from, opened.seq_before) == ("disconnect", 20 * S, 9)
+    assert (closed.ts_from, closed.ts_to, closed.state) == (20 * S, 22 * S + 3, CLOSED)
+
+
+def test_killed_collector_is_a_restart_gap_from_the_last_journaled_data() -> None:
+    gaps = tracker()
+    started(gaps)
+    gaps.on_control("collector_start", {"clean": False, "last_ts": 11 * S, "lost_tail_bytes": 17}, 30 * S, 5)
+    gaps.on_control("subscribed", {}, 31 * S, 5)
+    gaps.on_data(31 * S + 1, 31 * S + 1, 6)
+    opened, closed = gaps.take()
+    assert (opened.cause, opened.ts_from, opened.evidence["lost_tail_bytes"]) == ("restart", 10 * S + 4, 17)
+    assert closed.ts_to == 31 * S + 1
+
+
+def test_clean_stop_and_start_is_one_gap() -> None:
+    gaps = tracker()
+    started(gaps)
+    gaps.on_control("collector_stop", {"reason": "SIGTERM"}, 12 * S, 5)
+    gaps.on_control("collector_start", {"clean": True, "last_ts": 12 * S}, 50 * S, 5)
+    gaps.on_control("subscribed", {}, 51 * S, 5)
+    gaps.on_data(51 * S, 51 * S, 6)
+    opened, closed = gaps.take()
+    assert (opened.cause, closed.state, closed.ts_to) == ("stopped", CLOSED, 51 * S)
+
+
+def test_silence_that_goes_on_is_withdrawn_and_one_that_ends_in_a_disconnect_is_revised() -> None:
+    gaps = tracker()
+    started(gaps)
+    gaps.on_control("suspect", {"last_byte_ns": 15 * S}, 18 * S, 5)
+    gaps.on_control("resumed", {"last_byte_ns": 15 * S}, 19 * S, 5)
+    first = gaps.take()
+    assert [gap.state for gap in first] == [OPEN, WITHDRAWN]
+    gaps.on_control("suspect", {"last_byte_ns": 25 * S}, 28 * S, 8)
+    gaps.on_control("disconnect", {"reason": "silence", "last_byte_ns": 25 * S}, 35 * S, 8)
+    gaps.on_control("subscribed", {}, 36 * S, 8)
+    gaps.on_data(36 * S, 36 * S, 9)
+    opened, revised, closed = gaps.take()
+    assert opened.gap_id == revised.gap_id == closed.gap_id
+    assert (revised.version, closed.version, closed.ts_from, closed.ts_to) == (2, 3, 25 * S, 36 * S)
+    assert opened.evidence == {"provisional": True}
+    assert revised.evidence == {"reason": "silence"}
+
+
+def test_server_disconnected_closes_with_data_after_server_connected() -> None:
+    gaps = tracker()
+    started(gaps)
+    gaps.on_server(False, 20 * S, 7)
+    gaps.on_data(21 * S, 21 * S, 8)
+    gaps.on_server(True, 25 * S, 9)
+    gaps.on_data(26 * S, 26 * S, 10)
+    opened, closed = gaps.take()
+    assert (opened.cause, opened.ts_from, closed.ts_to) == ("server_disconnected", 20 * S, 26 * S)
+
+
+def test_symbols_added_later_have_a_gap_of_their_own() -> None:
+    gaps = tracker(session_start=10 * S)
+    started(gaps)
+    gaps.on_control("unwatch", {"symbols": ["B"]}, 20 * S, 6)
+    gaps.on_control("watch", {"symbols": ["B", "C"]}, 30 * S, 7)
+    rows = gaps.take()
+    assert [(gap.symbols, gap.ts_from, gap.ts_to, gap.state) for gap in rows] == [
+        (["C"], 10 * S, 30 * S, CLOSED),
+        (["B"], 20 * S, 30 * S, CLOSED),
+    ]
+    assert [(gap.seq, gap.ordinal) for gap in rows] == [(7, 1), (7, 2)]
+
+
+def test_state_in_the_middle_of_a_gap_goes_on_after_restore() -> None:
+    gaps = tracker()
+    started(gaps)
+    gaps.on_control("disconnect", {"reason": "rst", "last_byte_ns": 20 * S}, 20 * S, 9)
+    gaps.take()
+    copy = tracker()
+    copy.restore(gaps.state())
+    for each in (gaps, copy):
+        each.on_control("subscribed", {}, 22 * S, 9)
+        each.on_data(22 * S, 22 * S, 10)
+    assert gaps.take() == copy.take()
