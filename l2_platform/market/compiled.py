@@ -19,6 +19,11 @@ def kernel(function: F) -> F:
     return cast(F, njit(cache=True, nogil=True, error_model="numpy")(function))
 
 
-def inline_kernel(function: F) -> F:
-    """Like `kernel`, for small parts of other kernels: not cached by itself, since the caller's cache holds it."""
+def plain_kernel(function: F) -> F:
+    """Like `kernel`, for rarely taken parts of other kernels: not cached by itself, since the caller's cache holds it."""
     return cast(F, njit(nogil=True, error_model="numpy")(function))
+
+
+def inline_kernel(function: F) -> F:
+    """Like `plain_kernel`, for parts that every event passes: always inlined (passing arrays costs more than the work)."""
+    return cast(F, njit(nogil=True, error_model="numpy", forceinline=True)(function))

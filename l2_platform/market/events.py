@@ -42,6 +42,10 @@ class DepthKind(IntEnum):
     DELETE = ord("5")
     SUMMARY = ord("6")
     """A row of an order or venue snapshot."""
+    PAIR_SUMMARY = ord("Z")
+    """Protocol 6.1 and older, snapshot: both sides of a venue; the row holds the bid, `pair_*` the ask."""
+    PAIR_UPDATE = ord("2")
+    """Protocol 6.1 and older, update: both sides of a venue; the row holds the bid, `pair_*` the ask."""
     LEVEL_SUMMARY = ord("7")
     LEVEL_UPDATE = ord("8")
     LEVEL_DELETE = ord("9")
@@ -121,6 +125,14 @@ class DepthBatch:
     line_len: Int32
     trust: UInt8 = field(default_factory=lambda: np.zeros(0, np.uint8))
     """Filled by the book engine: the Trust of the row's book after the row."""
+    pair_row: Int64 = field(default_factory=lambda: np.zeros(0, np.int64))
+    """Rows of kind PAIR_SUMMARY and PAIR_UPDATE, ascending; a side that the line drops has NULL_PRICE."""
+    pair_price: Int64 = field(default_factory=lambda: np.zeros(0, np.int64))
+    """Their ask price."""
+    pair_size: Int64 = field(default_factory=lambda: np.zeros(0, np.int64))
+    """Their ask size."""
+    pair_ts: Int64 = field(default_factory=lambda: np.zeros(0, np.int64))
+    """The time of their ask."""
 
     def __len__(self) -> int:
         return len(self.seq)
@@ -129,6 +141,35 @@ class DepthBatch:
         """The bytes of a row's line, without its end."""
         start = int(self.line_start[row])
         return self.buffer[start : start + int(self.line_len[row])].tobytes()
+
+    def without_pairs(self) -> "DepthBatch":
+        """The batch with every two-sided row as two rows of the same seq, bid first: SUMMARY or UPDATE, or DELETE for a dropped side.
+
+        Itself when there are none. For tables, whose rows have one side.
+        """
+        if not len(self.pair_row):
+            return self
+        repeats = np.ones(len(self), np.int64)
+        repeats[self.pair_row] = 2
+        source = np.repeat(np.arange(len(self)), repeats)
+        columns = {
+            name: (values if name == "buffer" else values[source] if len(values) else values)
+            for name in self.__dataclass_fields__
+            if not name.startswith("pair_")
+            for values in (getattr(self, name),)
+        }
+        split = DepthBatch(**columns)
+        bid = self.pair_row + np.arange(len(self.pair_row))
+        split.kind[bid] = np.where(self.kind[self.pair_row] == DepthKind.PAIR_SUMMARY, DepthKind.SUMMARY, DepthKind.UPDATE)
+        ask = bid + 1
+        split.kind[ask] = split.kind[bid]
+        split.side[ask] = ASK
+        split.price[ask] = self.pair_price
+        split.size[ask] = self.pair_size
+        split.ts_event[ask] = self.pair_ts
+        both = np.concatenate([bid, ask])
+        split.kind[both[split.price[both] == NULL_PRICE]] = DepthKind.DELETE
+        return split
 
 
 @dataclass(slots=True)

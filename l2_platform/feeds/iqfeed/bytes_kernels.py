@@ -2,16 +2,24 @@
 
 Every parser takes `(buffer, start, stop)`, the bytes of one field without its commas, and gives `(value, status)`: OK, NONE for a
 field that is empty or a sentinel (`99:99:99`), BAD for anything else. None of them allocates or raises, and none reads outside
-`[start, stop)`. What does not belong here: what a line means (decode_depth, decode_level1, decode_history).
+`[start, stop)`. `buffer` is an array or, much faster, its `pointer_of`. What does not belong here: what a line means (decode_depth, decode_level1, decode_history).
 """
 
 from typing import Final
 
 import numpy as np
 
-from l2_platform.market.compiled import Number, inline_kernel, kernel
+from l2_platform.market.compiled import Number, inline_kernel, kernel, plain_kernel
 from l2_platform.market.events import NULL_TS, Int32, Int64, UInt8, UInt64
 from l2_platform.market.instruments import SymbolTable
+from l2_platform.market.words import (
+    ZEROS_TEXT,
+    are_digits,
+    bytes_equal,
+    load_word,
+    number_from_digits,
+    trailing_zeros,
+)
 
 OK: Final = 0
 NONE: Final = 1
@@ -25,10 +33,87 @@ SECOND_NS: Final = 1_000_000_000
 SYMBOL_BYTES_MAX: Final = 64
 """Longest symbol that is taken for one, bytes."""
 
+ALL_BITS: Final = np.uint64(2**64 - 1)
+POINTS_TEXT: Final = np.uint64(0x2E2E2E2E2E2E2E2E)
+CLOCK_TEXT: Final = np.uint64(0x30303A30303A3030)
+"""`00:00:00`; the exclusive or of a time with it leaves its digits."""
+CLOCK_SIXES: Final = np.uint64(0x0606000606000606)
+CLOCK_NIBBLES: Final = np.uint64(0xF0F0FFF0F0FFF0F0)
+MICROS_TEXT: Final = np.uint64(0x3030303030300000)
+POWERS: Final = np.array([10**power for power in range(10)], np.int64)
+
 
 @inline_kernel
 def parse_int(buffer: UInt8, start: int, stop: int) -> tuple[Number, int]:
     """Decimal integer with an optional minus, within ±(10^18 - 1)."""
+    length = stop - start
+    if length > 0 and length <= 8 and stop >= 8:
+        digits = (load_word(buffer, stop - 8) ^ ZEROS_TEXT) & (ALL_BITS << np.uint64(64 - 8 * length))
+        if are_digits(digits):
+            return number_from_digits(digits), OK
+    return parse_int_slowly(buffer, start, stop)
+
+
+@inline_kernel
+def parse_uint64(buffer: UInt8, start: int, stop: int) -> tuple[Number, int]:
+    """Decimal integer without sign, the whole range of uint64."""
+    length = stop - start
+    if length > 0 and length <= 16 and stop >= 16:
+        digits = load_word(buffer, stop - 8) ^ ZEROS_TEXT
+        if length <= 8:
+            digits &= ALL_BITS << np.uint64(64 - 8 * length)
+            if are_digits(digits):
+                return np.uint64(number_from_digits(digits)), OK
+        else:
+            upper = (load_word(buffer, stop - 16) ^ ZEROS_TEXT) & (ALL_BITS << np.uint64(128 - 8 * length))
+            if are_digits(digits) and are_digits(upper):
+                value = np.uint64(number_from_digits(upper)) * np.uint64(100_000_000)
+                return value + np.uint64(number_from_digits(digits)), OK
+    return parse_uint64_slowly(buffer, start, stop)
+
+
+@inline_kernel
+def parse_price(buffer: UInt8, start: int, stop: int) -> tuple[Number, int]:
+    """Decimal number as fixed point 1e-9: `188.3500`, `2938.`, `.5`, `-0.25`; BAD beyond nine decimals or 9.2e9 units."""
+    length = stop - start
+    if length > 1 and length <= 8 and stop >= 8:
+        word = load_word(buffer, stop - 8)
+        used = ALL_BITS << np.uint64(64 - 8 * length)
+        points = bytes_equal(word, POINTS_TEXT) & used
+        digits = (word ^ ZEROS_TEXT) & used
+        decimals = np.int64(0)
+        if points != np.uint64(0):
+            bit = np.uint64(trailing_zeros(points) - 7)
+            below = (np.uint64(1) << bit) - np.uint64(1)
+            above = ~(below | (np.uint64(255) << bit))
+            digits = (digits & above) | ((digits & below) << np.uint64(8))
+            decimals = np.int64(7) - np.int64(bit >> np.uint64(3))
+        if are_digits(digits):
+            return number_from_digits(digits) * POWERS[9 - decimals], OK
+    return parse_price_slowly(buffer, start, stop)
+
+
+@inline_kernel
+def parse_time_of_day_ns(buffer: UInt8, start: int, stop: int) -> tuple[Number, int]:
+    """`HH:MM:SS` with up to nine decimals as ns after midnight; NONE when empty or 99:99:99 (any decimals)."""
+    if stop - start == 15:
+        clock = load_word(buffer, start) ^ CLOCK_TEXT
+        rest = load_word(buffer, start + 7) >> np.uint64(8)
+        micros = ((rest >> np.uint64(8)) << np.uint64(16)) ^ MICROS_TEXT
+        valid = ((clock | (clock + CLOCK_SIXES)) & CLOCK_NIBBLES) == np.uint64(0)
+        if valid and rest & np.uint64(255) == np.uint64(46) and are_digits(micros):
+            byte = np.uint64(255)
+            hour = np.int64(clock & byte) * 10 + np.int64((clock >> np.uint64(8)) & byte)
+            minute = np.int64((clock >> np.uint64(24)) & byte) * 10 + np.int64((clock >> np.uint64(32)) & byte)
+            second = np.int64((clock >> np.uint64(48)) & byte) * 10 + np.int64(clock >> np.uint64(56))
+            if hour <= 23 and minute <= 59 and second <= 59:
+                return (hour * 3600 + minute * 60 + second) * SECOND_NS + number_from_digits(micros) * 1000, OK
+    return parse_time_of_day_ns_slowly(buffer, start, stop)
+
+
+@plain_kernel
+def parse_int_slowly(buffer: UInt8, start: int, stop: int) -> tuple[Number, int]:
+    """`parse_int`, byte by byte: every length and sign."""
     if stop <= start:
         return 0, NONE
     negative = buffer[start] == 45
@@ -49,9 +134,9 @@ def parse_int(buffer: UInt8, start: int, stop: int) -> tuple[Number, int]:
     return -value if negative else value, OK
 
 
-@inline_kernel
-def parse_uint64(buffer: UInt8, start: int, stop: int) -> tuple[Number, int]:
-    """Decimal integer without sign, the whole range of uint64."""
+@plain_kernel
+def parse_uint64_slowly(buffer: UInt8, start: int, stop: int) -> tuple[Number, int]:
+    """`parse_uint64`, byte by byte: every length and sign."""
     if stop <= start:
         return np.uint64(0), NONE
     at = start
@@ -73,9 +158,9 @@ def parse_uint64(buffer: UInt8, start: int, stop: int) -> tuple[Number, int]:
     return value, OK
 
 
-@inline_kernel
-def parse_price(buffer: UInt8, start: int, stop: int) -> tuple[Number, int]:
-    """Decimal number as fixed point 1e-9: `188.3500`, `2938.`, `.5`, `-0.25`; BAD beyond nine decimals or 9.2e9 units."""
+@plain_kernel
+def parse_price_slowly(buffer: UInt8, start: int, stop: int) -> tuple[Number, int]:
+    """`parse_price`, byte by byte: every length and sign."""
     if stop <= start:
         return 0, NONE
     negative = buffer[start] == 45
@@ -127,9 +212,9 @@ def two_digits(buffer: UInt8, at: int) -> Number:
     return tens * 10 + ones
 
 
-@inline_kernel
-def parse_time_of_day_ns(buffer: UInt8, start: int, stop: int) -> tuple[Number, int]:
-    """`HH:MM:SS` with up to nine decimals as ns after midnight; NONE when empty or 99:99:99 (any decimals)."""
+@plain_kernel
+def parse_time_of_day_ns_slowly(buffer: UInt8, start: int, stop: int) -> tuple[Number, int]:
+    """`parse_time_of_day_ns`, byte by byte: every length and sign."""
     if stop <= start:
         return 0, NONE
     if stop - start < 8 or buffer[start + 2] != 58 or buffer[start + 5] != 58:
@@ -169,7 +254,7 @@ def days_from_civil(year: int, month: int, day: int) -> Number:
     return era * 146_097 + of_era * 365 + of_era // 4 - of_era // 100 + of_year - 719_468
 
 
-@inline_kernel
+@plain_kernel
 def days_from_parts(year: int, month: int, day: int) -> tuple[Number, int]:
     """Days since the epoch with a check of the calendar; NONE for the sentinel 9999-99-99."""
     if year == 9999 and month == 99 and day == 99:
@@ -185,7 +270,7 @@ def days_from_parts(year: int, month: int, day: int) -> tuple[Number, int]:
     return days_from_civil(year, month, day), OK
 
 
-@inline_kernel
+@plain_kernel
 def parse_date(buffer: UInt8, start: int, stop: int) -> tuple[Number, int]:
     """`YYYY-MM-DD`, `MM/DD/YYYY` or `YYYYMMDD` as days since 1970-01-01."""
     length = stop - start
@@ -203,11 +288,11 @@ def parse_date(buffer: UInt8, start: int, stop: int) -> tuple[Number, int]:
     return 0, BAD
 
 
-@inline_kernel
-def offset_index(utc_ns: int, transitions: Int64) -> Number:
-    """Index of the span of the offset table that holds `utc_ns`."""
+@plain_kernel
+def offset_index(utc_ns: int, transitions: Int64, spans: int) -> Number:
+    """Index of the span of the offset table (of `spans` spans) that holds `utc_ns`."""
     low = 0
-    high = len(transitions)
+    high = spans
     while high - low > 1:
         middle = (low + high) >> 1
         if transitions[middle] <= utc_ns:
@@ -217,45 +302,48 @@ def offset_index(utc_ns: int, transitions: Int64) -> Number:
     return low
 
 
-@inline_kernel
-def new_york_ns(days: int, tod_ns: int, hint_utc_ns: int, transitions: Int64, offsets: Int64) -> tuple[Number, int]:
-    """UTC ns of a New York wall time (tables: `market/timezone.py`); always OK.
-
-    A wall time that happens twice (November) is the one nearer to `hint_utc_ns`, or the first when the hint is NULL_TS; one that
-    never happens (March) is moved on by the hour that was skipped.
-    """
-    local = days * DAY_NS + tod_ns
+@plain_kernel
+def utc_from_wall(local: int, hint_utc_ns: int, transitions: Int64, offsets: Int64, spans: int) -> Number:
+    """UTC ns of a local time in ns; see `new_york_ns`."""
     # New York's offset is between -5 h and -4 h: the two candidates bracket every answer
-    before = offset_index(local + 3 * HOUR_NS, transitions)
-    after = offset_index(local + 6 * HOUR_NS, transitions)
+    before = offset_index(local + 3 * HOUR_NS, transitions, spans)
+    after = offset_index(local + 6 * HOUR_NS, transitions, spans)
     if before == after:
-        return local - offsets[before], OK
+        return local - offsets[before]
     early = local - offsets[before]
     late = local - offsets[after]
     early_holds = early < transitions[after]
     late_holds = late >= transitions[after]
     if early_holds and late_holds:
         if hint_utc_ns != NULL_TS and abs(late - hint_utc_ns) < abs(early - hint_utc_ns):
-            return late, OK
-        return early, OK
+            return late
+        return early
     if late_holds:
-        return late, OK
-    return early, OK
+        return late
+    return early
 
 
-@inline_kernel
-def steady_span(local_ns: int, transitions: Int64, offsets: Int64) -> tuple[Number, Number, Number]:
+@plain_kernel
+def new_york_ns(days: int, tod_ns: int, hint_utc_ns: int, transitions: Int64, offsets: Int64) -> tuple[Number, int]:
+    """UTC ns of a New York wall time (tables: `market/timezone.py`); always OK.
+
+    A wall time that happens twice (November) is the one nearer to `hint_utc_ns`, or the first when the hint is NULL_TS; one that
+    never happens (March) is moved on by the hour that was skipped.
+    """
+    return utc_from_wall(days * DAY_NS + tod_ns, hint_utc_ns, transitions, offsets, len(transitions)), OK
+
+
+@plain_kernel
+def steady_span(local_ns: int, transitions: Int64, offsets: Int64, spans: int) -> tuple[Number, Number, Number]:
     """`(from, to, offset)`: local times in [from, to) around `local_ns` have this offset and happen once; (0, 0, 0) near a change.
 
-    Lets a loop convert with one subtraction until it leaves the span.
+    Lets a loop convert with one subtraction until it leaves the span. `spans` is the length of the tables.
     """
-    before = offset_index(local_ns + 3 * HOUR_NS, transitions)
-    after = offset_index(local_ns + 6 * HOUR_NS, transitions)
-    if before != after or before + 1 >= len(transitions):
+    before = offset_index(local_ns + 3 * HOUR_NS, transitions, spans)
+    after = offset_index(local_ns + 6 * HOUR_NS, transitions, spans)
+    if before != after or before + 1 >= spans:
         return 0, 0, 0
-    begin = transitions[before] - 3 * HOUR_NS
-    end = transitions[before + 1] - 6 * HOUR_NS
-    return begin, end, offsets[before]
+    return transitions[before] - 3 * HOUR_NS, transitions[before + 1] - 6 * HOUR_NS, offsets[before]
 
 
 @inline_kernel
@@ -272,19 +360,30 @@ def nearest_day(tod_ns: int, clock_local_ns: int) -> Number:
 
 @inline_kernel
 def hash_bytes(buffer: UInt8, start: int, stop: int) -> Number:
-    """64-bit FNV-1a with a final mix."""
-    value = np.uint64(14695981039346656037)
-    prime = np.uint64(1099511628211)
-    for at in range(start, stop):
-        value = (value ^ np.uint64(buffer[at])) * prime
-    return value ^ (value >> np.uint64(29))
+    """64-bit hash. Up to eight bytes it is one-to-one, so that equal hashes of equal lengths are equal texts."""
+    length = stop - start
+    word = np.uint64(0)
+    if length <= 8:
+        if stop >= 8 and length > 0:
+            word = load_word(buffer, stop - 8) >> np.uint64(64 - 8 * length)
+        else:
+            for at in range(start, stop):
+                word |= np.uint64(buffer[at]) << np.uint64(8 * (at - start))
+    else:
+        word = np.uint64(14695981039346656037)
+        for at in range(start, stop):
+            word = (word ^ np.uint64(buffer[at])) * np.uint64(1099511628211)
+    word ^= word >> np.uint64(32)
+    word *= np.uint64(0x9E3779B97F4A7C15)
+    return word ^ (word >> np.uint64(32))
 
 
-@kernel
-def intern_symbol(
-    buffer: UInt8, start: int, stop: int, pool: UInt8, ends: Int64, hashes: UInt64, slots: Int32, count: Int64
-) -> tuple[Number, int]:
-    """Number of the symbol in `buffer[start:stop]`, given now if it is new (arrays: `SymbolIndex`).
+@inline_kernel
+def intern_at(  # noqa: PLR0913 - arrays and their lengths
+    buffer: UInt8, start: int, stop: int, pool: UInt8, ends: Int64, hashes: UInt64, slots: Int32, count: Int64,
+    pool_len: int, hashes_len: int, slots_len: int,
+) -> tuple[Number, int]:  # fmt: skip
+    """Number of the symbol in `buffer[start:stop]`, given now if it is new (arrays of `SymbolIndex`, or pointers).
 
     BAD when it is empty or longer than SYMBOL_BYTES_MAX; FULL when the arrays must grow first.
     """
@@ -292,7 +391,7 @@ def intern_symbol(
     if length <= 0 or length > SYMBOL_BYTES_MAX:
         return -1, BAD
     mark = hash_bytes(buffer, start, stop)
-    mask = len(slots) - 1
+    mask = slots_len - 1
     slot = np.int64(mark & np.uint64(mask))
     while True:
         number = np.int64(slots[slot])
@@ -302,7 +401,7 @@ def intern_symbol(
             begin = ends[number]
             if ends[number + 1] - begin == length:
                 same = True
-                for at in range(length):
+                for at in range(length if length > 8 else 0):
                     if pool[begin + at] != buffer[start + at]:
                         same = False
                         break
@@ -311,7 +410,7 @@ def intern_symbol(
         slot = (slot + 1) & mask
     number = count[0]
     begin = ends[number]
-    if number + 1 >= len(ends) or begin + length > len(pool) or 2 * (number + 1) > len(slots):
+    if number >= hashes_len or begin + length > pool_len or 2 * (number + 1) > slots_len:
         return -1, FULL
     for at in range(length):
         pool[begin + at] = buffer[start + at]
@@ -320,6 +419,14 @@ def intern_symbol(
     slots[slot] = number
     count[0] = number + 1
     return number, OK
+
+
+@kernel
+def intern_symbol(
+    buffer: UInt8, start: int, stop: int, pool: UInt8, ends: Int64, hashes: UInt64, slots: Int32, count: Int64
+) -> tuple[Number, int]:
+    """`intern_at` for arrays: number and OK, BAD or FULL."""
+    return intern_at(buffer, start, stop, pool, ends, hashes, slots, count, len(pool), len(hashes), len(slots))
 
 
 class SymbolIndex:
