@@ -21,6 +21,7 @@ from l2_platform.feeds.iqfeed.layouts import (
 from l2_platform.feeds.iqfeed.level1_kernels import (
     CLOCK_KIND,
     CLOCK_LOCAL,
+    CLOCK_SIZE,
     CLOCK_UTC,
     NO_CLOCK,
     Level1Columns,
@@ -57,7 +58,7 @@ class Level1Decoder:
         self.layout: Layout = DEFAULT_LAYOUT
         self.protocol: str | None = None
         self._index = SymbolIndex(symbols)
-        self._clock: Int64 = np.zeros(3, np.int64)
+        self._clock: Int64 = np.zeros(CLOCK_SIZE, np.int64)
         self._connection: int | None = None
         self._zone = new_york_offsets()
 
@@ -127,14 +128,14 @@ class Level1Decoder:
         self.layout = layout_from_names(fields) if fields else DEFAULT_LAYOUT
         connection = state.get("connection")
         self._connection = None if connection is None else int(connection)
-        self._clock = np.zeros(3, np.int64)
+        self._clock = np.zeros(CLOCK_SIZE, np.int64)
         clock = state.get("clock") or state.get("last_clock")
         if isinstance(clock, str):
             text = clock if clock.startswith("T,") else f"T,{clock}"
             line = np.frombuffer(text.encode("latin-1", "replace"), np.uint8)
             set_clock(line, empty_columns(1), self._clock, *self._zone)
         elif clock:
-            self._clock[:] = [int(value) for value in clock]
+            self._clock[:3] = [int(value) for value in clock]
 
 
 @kernel

@@ -12,30 +12,36 @@ import numpy as np
 
 from l2_platform.market.events import UInt8
 
-# What a field is. The decode kernel branches on these numbers; they are not stored anywhere.
+# What a field is. The decode kernel branches on the ranges of these numbers; they are not stored anywhere.
 IGNORED: Final = 0
 SYMBOL: Final = 1
+# prices
 PRICE: Final = 2
-SIZE: Final = 3
-TRADE_TIME: Final = 4
-TRADE_DATE: Final = 5
-MARKET_CENTER: Final = 6
-CONDITIONS: Final = 7
-AGGRESSOR: Final = 8
-DAY_CODE: Final = 9
-TICK_ID: Final = 10
+BID_PRICE: Final = 3
+ASK_PRICE: Final = 4
+# times of day
+TRADE_TIME: Final = 5
+BID_TIME: Final = 6
+ASK_TIME: Final = 7
+# whole numbers
+SIZE: Final = 8
+BID_SIZE: Final = 9
+ASK_SIZE: Final = 10
 TOTAL_VOLUME: Final = 11
 TRADE_COUNT: Final = 12
-DELAY: Final = 13
-CONTENTS: Final = 14
-BID_PRICE: Final = 15
-BID_SIZE: Final = 16
-BID_TIME: Final = 17
-BID_CENTER: Final = 18
-ASK_PRICE: Final = 19
-ASK_SIZE: Final = 20
-ASK_TIME: Final = 21
-ASK_CENTER: Final = 22
+# whole numbers from 0 to a limit
+MARKET_CENTER: Final = 13
+BID_CENTER: Final = 14
+ASK_CENTER: Final = 15
+DELAY: Final = 16
+AGGRESSOR: Final = 17
+DAY_CODE: Final = 18
+# others
+TRADE_DATE: Final = 19
+CONDITIONS: Final = 20
+TICK_ID: Final = 21
+CONTENTS: Final = 22
+COLUMN_COUNT: Final = 23
 
 FIELD_COLUMNS: Final[dict[str, int]] = {
     "Symbol": SYMBOL,

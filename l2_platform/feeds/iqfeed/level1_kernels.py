@@ -24,6 +24,7 @@ from l2_platform.feeds.iqfeed.bytes_kernels import (
     parse_price,
     parse_time_of_day_ns,
     parse_uint64,
+    steady_span,
 )
 from l2_platform.market.compiled import Number, inline_kernel, kernel
 from l2_platform.market.events import (
@@ -160,10 +161,14 @@ def index_lines(
             if flags:
                 stop = end
             else:
-                while stop < end and buffer[stop] != 10:
-                    # A carriage return is fine only as the last byte, and is cut off below.
-                    if buffer[stop] < 32 and buffer[stop] != 9 and not (buffer[stop] == 13 and (stop + 1 == end or buffer[stop + 1] == 10)):
-                        dirty = True
+                while stop < end:
+                    byte = buffer[stop]
+                    if byte < 32:
+                        if byte == 10:
+                            break
+                        # A carriage return is fine only as the last byte, and is cut off below.
+                        if byte != 9 and not (byte == 13 and (stop + 1 == end or buffer[stop + 1] == 10)):
+                            dirty = True
                     stop += 1
             length = stop - at
             while length > 0 and (buffer[at + length - 1] == 13 or buffer[at + length - 1] == 10):
@@ -250,11 +255,16 @@ def small_int(buffer: UInt8, start: int, stop: int, largest: int) -> tuple[Numbe
     return value, status
 
 
-# The clock of a stream: an int64 array of three.
+# The clock of a stream: an int64 array of CLOCK_SIZE.
 CLOCK_LOCAL: Final = 0
 """New York wall time, ns since the epoch as if it were UTC."""
 CLOCK_UTC: Final = 1
 CLOCK_KIND: Final = 2
+SPAN_FROM: Final = 3
+"""Local times from here to SPAN_TO have one known offset (bytes_kernels.steady_span); no part of the state."""
+SPAN_TO: Final = 4
+SPAN_OFFSET: Final = 5
+CLOCK_SIZE: Final = 6
 NO_CLOCK: Final = 0
 TRADE_CLOCK: Final = 1
 """Taken from the newest dated trade: the stream has no T line yet."""
@@ -265,8 +275,13 @@ FEED_CLOCK: Final = 2
 @inline_kernel
 def wall_ns(days: int, tod: int, recv: int, clock: Int64, transitions: Int64, offsets: Int64) -> Number:
     """UTC ns of a wall time; in the hour that happens twice, the one nearer to the receipt of a live line, else to the clock."""
+    local = days * DAY_NS + tod
+    # Nearly all times lie in the span of the one before: no search in the offset table then.
+    if clock[SPAN_FROM] <= local < clock[SPAN_TO]:
+        return local - clock[SPAN_OFFSET]
+    clock[SPAN_FROM], clock[SPAN_TO], clock[SPAN_OFFSET] = steady_span(local, transitions, offsets)
     hint = clock[CLOCK_UTC] if clock[CLOCK_KIND] != NO_CLOCK else NULL_TS
-    if abs(days * DAY_NS + tod + 5 * HOUR_NS - recv) < DAY_NS // 2:
+    if abs(local + 5 * HOUR_NS - recv) < DAY_NS // 2:
         hint = recv
     value, _status = new_york_ns(days, tod, hint, transitions, offsets)
     return value
@@ -298,56 +313,134 @@ def decode_level1_rows(
     buffer: UInt8, row: int, out: Level1Columns, columns: UInt8, required: int, session_days: int, clock: Int64,
     pool: UInt8, ends: Int64, hashes: UInt64, slots: Int32, count: Int64, transitions: Int64, offsets: Int64,
 ) -> tuple[int, int]:  # fmt: skip
-    """Decode rows from `row` on; `(next row, reason)`: OK at the end, NONE after an acknowledgement, FULL when symbols must grow."""
+    """Decode rows from `row` on; `(next row, reason)`: OK at the end, NONE after an acknowledgement, FULL when symbols must grow.
+
+    Q and P lines are written here and not in a function of their own: passing thirty arrays costs as much as a line.
+    """
     rows = len(out.seq)
+    values = np.zeros(layouts.COLUMN_COUNT, np.int64)
+    place = np.zeros(2, np.int64)
+    priced = (columns == layouts.PRICE).any()
+    sized = (columns == layouts.SIZE).any()
     while row < rows:
         begin = out.line_start[row]
         end = begin + out.line_len[row]
         error = np.int64(out.error[row])
-        kind = np.int64(63)
         letter = buffer[begin] if end > begin else np.uint8(0)
-        alone = end - begin == 1
-        if error == 0 and (alone or (end - begin > 1 and buffer[begin + 1] == 44)):
-            if letter == 81 or letter == 80:
-                kind = np.int64(letter)
-                error, status = decode_quote_row(
-                    buffer, begin + 2, end, kind, row, out, columns, required, session_days, clock,
-                    pool, ends, hashes, slots, count, transitions, offsets,
-                )  # fmt: skip
+        if error == 0 and (letter == 81 or letter == 80) and end - begin > 1 and buffer[begin + 1] == 44:
+            place[1] = 0
+            error, fields = parse_quote_fields(buffer, begin + 2, end, columns, values, place)
+            contents = values[layouts.CONTENTS]
+            update = letter == 81
+            trade = update and contents & 7 != 0
+            if error == 0:
+                if fields < required:
+                    error = FIELDS
+                elif trade and priced and values[layouts.PRICE] == NULL_PRICE:
+                    error = PRICE
+                elif trade and sized and values[layouts.SIZE] < 0:
+                    error = NUMBER
+            if error == 0:
+                number, status = intern_symbol(buffer, place[0], place[1], pool, ends, hashes, slots, count)
                 if status == FULL:
                     return row, FULL
-            elif letter == 84:
-                kind = 84
-                error = decode_clock_row(buffer, begin + 2, end, row, out, clock, transitions, offsets)
-            elif letter == 67:
-                kind = 67
-                error, status = decode_correction_row(
-                    buffer, begin + 2, end, row, out, clock, pool, ends, hashes, slots, count, transitions, offsets
-                )
-                if status == FULL:
-                    return row, FULL
-            elif letter == 70 or letter == 82 or letter == 110:
-                kind = np.int64(letter)
-                number, status = intern_symbol(buffer, begin + 2, field_end(buffer, begin + 2, end), pool, ends, hashes, slots, count)
-                if status == FULL:
-                    return row, FULL
+                if status != OK:
+                    error = SYMBOL
+            out.error[row] = error
+            if error == 0:
+                recv = out.ts_recv[row]
+                tod = values[layouts.TRADE_TIME]
+                days = values[layouts.TRADE_DATE]
+                ts_trade = time_with_day(tod, days, trade, recv, session_days, clock, transitions, offsets)
+                if trade and tod >= 0 and days != NULL_TS and clock[CLOCK_KIND] != FEED_CLOCK:
+                    clock[CLOCK_LOCAL] = days * DAY_NS + tod
+                    clock[CLOCK_UTC] = ts_trade
+                    clock[CLOCK_KIND] = TRADE_CLOCK
+                fresh = update and contents & 16 != 0
+                ts_bid = time_with_day(values[layouts.BID_TIME], NULL_TS, fresh, recv, session_days, clock, transitions, offsets)
+                fresh = update and contents & 8 != 0
+                ts_ask = time_with_day(values[layouts.ASK_TIME], NULL_TS, fresh, recv, session_days, clock, transitions, offsets)
+                out.kind[row] = letter
                 out.symbol[row] = number
-                error = 0 if status == OK else SYMBOL
-            elif letter == 78:
-                kind = 78
-                status = decode_news_row(buffer, begin + 2, end, row, out, pool, ends, hashes, slots, count)
-                if status == FULL:
-                    return row, FULL
-            elif letter == 83 or letter == 69:
-                kind = np.int64(letter)
-        if out.ts_event[row] == NULL_TS and clock[CLOCK_KIND] != NO_CLOCK and error == 0 and kind != 67:
-            out.ts_event[row] = clock[CLOCK_UTC]
-        out.error[row] = error
-        out.kind[row] = 0 if error else kind
+                out.contents[row] = contents
+                if trade:
+                    out.basis[row] = 67 if contents & 1 else 69 if contents & 2 else 79
+                out.price[row] = values[layouts.PRICE]
+                out.size[row] = values[layouts.SIZE]
+                out.total_volume[row] = values[layouts.TOTAL_VOLUME]
+                out.market_center[row] = values[layouts.MARKET_CENTER]
+                out.conditions[row] = np.uint64(values[layouts.CONDITIONS])
+                out.aggressor[row] = values[layouts.AGGRESSOR]
+                out.day_code[row] = values[layouts.DAY_CODE]
+                out.tick_id[row] = np.uint64(values[layouts.TICK_ID])
+                out.trade_count[row] = values[layouts.TRADE_COUNT]
+                out.bid[row] = values[layouts.BID_PRICE]
+                out.bid_size[row] = values[layouts.BID_SIZE]
+                out.bid_market_center[row] = values[layouts.BID_CENTER]
+                out.ask[row] = values[layouts.ASK_PRICE]
+                out.ask_size[row] = values[layouts.ASK_SIZE]
+                out.ask_market_center[row] = values[layouts.ASK_CENTER]
+                out.delay[row] = values[layouts.DELAY]
+                out.ts_trade[row] = ts_trade
+                out.ts_bid[row] = ts_bid
+                out.ts_ask[row] = ts_ask
+                # NULL_TS is the smallest number, so the greater of two times is the one that exists
+                ts_event = ts_trade if trade and ts_trade != NULL_TS else max(ts_bid, ts_ask)
+                if ts_event == NULL_TS and clock[CLOCK_KIND] != NO_CLOCK:
+                    ts_event = clock[CLOCK_UTC]
+                out.ts_event[row] = ts_event
+            row += 1
+            continue
+        kind, status = decode_other_row(
+            buffer, begin, end, row, out, clock, pool, ends, hashes, slots, count, transitions, offsets
+        )
+        if status == FULL:
+            return row, FULL
         row += 1
         if kind == 83 and is_acknowledgement(buffer, begin, end):
             return row, NONE
     return row, OK
+
+
+@kernel
+def decode_other_row(
+    buffer: UInt8, begin: int, end: int, row: int, out: Level1Columns, clock: Int64,
+    pool: UInt8, ends: Int64, hashes: UInt64, slots: Int32, count: Int64, transitions: Int64, offsets: Int64,
+) -> tuple[int, int]:  # fmt: skip
+    """Every line but Q and P; `(kind, status)`, nothing written when that is FULL."""
+    error = np.int64(out.error[row])
+    kind = np.int64(63)
+    status = OK
+    letter = np.int64(buffer[begin]) if end > begin else np.int64(0)
+    if error == 0 and (end - begin == 1 or (end > begin and buffer[begin + 1] == 44)):
+        if letter == 84:
+            kind = letter
+            error = decode_clock_row(buffer, begin + 2, end, row, out, clock, transitions, offsets)
+        elif letter == 67:
+            kind = letter
+            error, status = decode_correction_row(
+                buffer, begin + 2, end, row, out, clock, pool, ends, hashes, slots, count, transitions, offsets
+            )
+        elif letter == 70 or letter == 82 or letter == 110:
+            kind = letter
+            stop = field_end(buffer, begin + 2, end)
+            number, status = intern_symbol(buffer, begin + 2, stop, pool, ends, hashes, slots, count)
+            out.symbol[row] = number
+            error = 0 if status == OK else SYMBOL
+        elif letter == 78:
+            kind = letter
+            status = decode_news_row(buffer, begin + 2, end, row, out, pool, ends, hashes, slots, count)
+        elif letter == 83 or letter == 69:
+            kind = letter
+        elif letter == 81 or letter == 80:
+            error = FIELDS
+    if status == FULL:
+        return 0, FULL
+    if out.ts_event[row] == NULL_TS and clock[CLOCK_KIND] != NO_CLOCK and error == 0 and kind != 67:
+        out.ts_event[row] = clock[CLOCK_UTC]
+    out.error[row] = error
+    out.kind[row] = 0 if error else kind
+    return kind, OK
 
 
 @inline_kernel
@@ -473,171 +566,77 @@ def decode_correction_row(
     return 0, OK
 
 
-@kernel
-def decode_quote_row(
-    buffer: UInt8, at: int, end: int, kind: int, row: int, out: Level1Columns, columns: UInt8, required: int,
-    session_days: int, clock: Int64, pool: UInt8, ends: Int64, hashes: UInt64, slots: Int32, count: Int64,
-    transitions: Int64, offsets: Int64,
-) -> tuple[int, int]:  # fmt: skip
-    """A Q or P line from the field after the letter on; `(error, status)`, and on an error nothing is written."""
+_NOTHING: Final = np.array(
+    [0, 0, NULL_PRICE, NULL_PRICE, NULL_PRICE, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, 0, 0, NULL_TS, 0, 0, 0], np.int64
+)
+"""Value of each column of `layouts` where the line has none."""
+_LARGEST: Final = np.array([0] * 13 + [2**31 - 1] * 4 + [3, 255] + [0] * 4, np.int64)
+"""Largest value of the limited whole numbers."""
+
+
+@inline_kernel
+def parse_quote_fields(
+    buffer: UInt8, at: int, end: int, columns: UInt8, values: Int64, symbol: Int64
+) -> tuple[int, int]:
+    """Fields of a Q or P line into `values` by column, and where its symbol is; `(error, fields met)`."""
     fields = 0
-    symbol_from = symbol_to = np.int64(0)
-    price = np.int64(NULL_PRICE)
-    bid = np.int64(NULL_PRICE)
-    ask = np.int64(NULL_PRICE)
-    size = volume = trades = bid_size = ask_size = np.int64(-1)
-    center = bid_center = ask_center = delay = np.int64(-1)
-    aggressor = day_code = contents = np.int64(0)
-    conditions = tick_id = np.uint64(0)
-    trade_tod = bid_tod = ask_tod = np.int64(-1)
-    trade_days = np.int64(NULL_TS)
-    priced = sized = False
-    while at <= end and fields < len(columns):
+    count = len(columns)
+    values[:] = _NOTHING
+    while at <= end and fields < count:
         stop = field_end(buffer, at, end)
         column = columns[fields]
         fields += 1
-        status = OK
-        error = NUMBER
-        if column == layouts.IGNORED:
+        if column == layouts.IGNORED or stop == at:
             pass
         elif column == layouts.SYMBOL:
-            symbol_from = at
-            symbol_to = stop
-        elif column == layouts.PRICE:
-            priced = True
-            error = PRICE
+            symbol[0] = at
+            symbol[1] = stop
+        elif column <= layouts.ASK_PRICE:
             value, status = parse_price(buffer, at, stop)
-            if status == OK:
-                price = value
-        elif column == layouts.BID_PRICE:
-            error = PRICE
-            value, status = parse_price(buffer, at, stop)
-            if status == OK:
-                bid = value
-        elif column == layouts.ASK_PRICE:
-            error = PRICE
-            value, status = parse_price(buffer, at, stop)
-            if status == OK:
-                ask = value
-        elif column == layouts.TRADE_TIME:
-            error = TIME
+            if status == BAD:
+                return PRICE, fields
+            values[column] = value
+        elif column <= layouts.ASK_TIME:
             value, status = parse_time_of_day_ns(buffer, at, stop)
+            if status == BAD:
+                return TIME, fields
             if status == OK:
-                trade_tod = value
-        elif column == layouts.BID_TIME:
-            error = TIME
-            value, status = parse_time_of_day_ns(buffer, at, stop)
-            if status == OK:
-                bid_tod = value
-        elif column == layouts.ASK_TIME:
-            error = TIME
-            value, status = parse_time_of_day_ns(buffer, at, stop)
-            if status == OK:
-                ask_tod = value
-        elif column == layouts.TRADE_DATE:
-            error = TIME
-            value, status = parse_date(buffer, at, stop)
-            if status == OK:
-                trade_days = value
+                values[column] = value
+        elif column <= layouts.DAY_CODE:
+            value, status = parse_int(buffer, at, stop)
+            if status == BAD or (column >= layouts.MARKET_CENTER and (value < 0 or value > _LARGEST[column])):
+                return NUMBER, fields
+            values[column] = value
         elif column == layouts.CONTENTS:
-            error = CONTENTS
             value, status = parse_contents(buffer, at, stop)
-            contents = np.int64(value)
-        elif column == layouts.CONDITIONS:
-            conditions, status = parse_conditions(buffer, at, stop)
-        elif column == layouts.TICK_ID:
-            tick_id, status = parse_uint64(buffer, at, stop)
-        elif column == layouts.AGGRESSOR:
-            value, status = small_int(buffer, at, stop, 3)
-            aggressor = np.int64(value)
-        elif column == layouts.DAY_CODE:
-            value, status = small_int(buffer, at, stop, 255)
-            day_code = np.int64(value)
-        elif column == layouts.SIZE:
-            sized = True
-            value, status = parse_int(buffer, at, stop)
+            if status == BAD:
+                return CONTENTS, fields
+            values[column] = value
+        elif column == layouts.TRADE_DATE:
+            value, status = parse_date(buffer, at, stop)
+            if status == BAD:
+                return TIME, fields
             if status == OK:
-                size = value
-        elif column == layouts.TOTAL_VOLUME:
-            value, status = parse_int(buffer, at, stop)
-            if status == OK:
-                volume = value
-        elif column == layouts.TRADE_COUNT:
-            value, status = parse_int(buffer, at, stop)
-            if status == OK:
-                trades = value
-        elif column == layouts.BID_SIZE:
-            value, status = parse_int(buffer, at, stop)
-            if status == OK:
-                bid_size = value
-        elif column == layouts.ASK_SIZE:
-            value, status = parse_int(buffer, at, stop)
-            if status == OK:
-                ask_size = value
+                values[column] = value
         else:
-            value, status = small_int(buffer, at, stop, 2**31 - 1)
-            if status == OK:
-                if column == layouts.MARKET_CENTER:
-                    center = value
-                elif column == layouts.BID_CENTER:
-                    bid_center = value
-                elif column == layouts.ASK_CENTER:
-                    ask_center = value
-                else:
-                    delay = value
-        if status == BAD:
-            return error, OK
+            if column == layouts.TICK_ID:
+                bits, status = parse_uint64(buffer, at, stop)
+            else:
+                bits, status = parse_conditions(buffer, at, stop)
+            if status == BAD:
+                return NUMBER, fields
+            values[column] = np.int64(bits)
         at = stop + 1
-    if fields < required:
-        return FIELDS, OK
-    trade = kind == 81 and contents & 7 != 0
-    if trade and priced and price == NULL_PRICE:
-        return PRICE, OK
-    if trade and sized and size < 0:
-        return NUMBER, OK
-    number, status = intern_symbol(buffer, symbol_from, symbol_to, pool, ends, hashes, slots, count)
-    if status != OK:
-        return SYMBOL, status
-    recv = out.ts_recv[row]
-    ts_trade = ts_bid = ts_ask = np.int64(NULL_TS)
-    if trade_tod >= 0:
-        days = trade_days
-        if days == NULL_TS:
-            days = day_of_time(trade_tod, trade, recv, session_days, clock, transitions, offsets)
-        ts_trade = wall_ns(days, trade_tod, recv, clock, transitions, offsets)
-        if trade and trade_days != NULL_TS and clock[CLOCK_KIND] != FEED_CLOCK:
-            clock[CLOCK_LOCAL] = days * DAY_NS + trade_tod
-            clock[CLOCK_UTC] = ts_trade
-            clock[CLOCK_KIND] = TRADE_CLOCK
-    if bid_tod >= 0:
-        days = day_of_time(bid_tod, kind == 81 and contents & 16 != 0, recv, session_days, clock, transitions, offsets)
-        ts_bid = wall_ns(days, bid_tod, recv, clock, transitions, offsets)
-    if ask_tod >= 0:
-        days = day_of_time(ask_tod, kind == 81 and contents & 8 != 0, recv, session_days, clock, transitions, offsets)
-        ts_ask = wall_ns(days, ask_tod, recv, clock, transitions, offsets)
-    out.symbol[row] = number
-    out.contents[row] = contents
-    if trade:
-        out.basis[row] = 67 if contents & 1 else 69 if contents & 2 else 79
-    out.price[row] = price
-    out.size[row] = size
-    out.total_volume[row] = volume
-    out.market_center[row] = center
-    out.conditions[row] = conditions
-    out.aggressor[row] = aggressor
-    out.day_code[row] = day_code
-    out.tick_id[row] = tick_id
-    out.trade_count[row] = trades
-    out.bid[row] = bid
-    out.bid_size[row] = bid_size
-    out.bid_market_center[row] = bid_center
-    out.ask[row] = ask
-    out.ask_size[row] = ask_size
-    out.ask_market_center[row] = ask_center
-    out.delay[row] = delay
-    out.ts_trade[row] = ts_trade
-    out.ts_bid[row] = ts_bid
-    out.ts_ask[row] = ts_ask
-    # NULL_TS is the smallest number, so the greater of two times is the one that exists
-    out.ts_event[row] = ts_trade if trade and ts_trade != NULL_TS else max(ts_bid, ts_ask)
-    return 0, OK
+    return 0, fields
+
+
+@inline_kernel
+def time_with_day(
+    tod: int, days: int, fresh: bool, recv: int, session_days: int, clock: Int64, transitions: Int64, offsets: Int64
+) -> Number:
+    """UTC ns of a time of day (-1 = none gives NULL_TS) on `days`, or on the day that the clock says where that is NULL_TS."""
+    if tod < 0:
+        return np.int64(NULL_TS)
+    if days == NULL_TS:
+        days = day_of_time(tod, fresh, recv, session_days, clock, transitions, offsets)
+    return wall_ns(days, tod, recv, clock, transitions, offsets)
