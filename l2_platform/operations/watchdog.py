@@ -1,0 +1,142 @@
+"""`python -m l2_platform.operations.watchdog`: kills hung workers and gives up what the disk has no room for.
+
+A worker whose process lives while its heartbeat is older than `supervision.hung_s` is hung: SIGKILL, and the process manager
+starts it again. What does not belong here: restarting (process manager), alarms (sensors).
+"""
+
+import os
+import signal
+import sys
+from collections.abc import Mapping
+
+from l2_platform.clock import Clock, SystemClock
+from l2_platform.errors import L2Error
+from l2_platform.monitoring.heartbeat import Heartbeat, HeartbeatRecord, Lease, read_heartbeat
+from l2_platform.monitoring.logs import configure_logging, get_logger
+from l2_platform.operations import disk
+from l2_platform.operations.disk import DiskRecord, DiskState
+from l2_platform.operations.plan import Health, Part, Phase, plan_parts
+from l2_platform.operations.supervisord import Process, Supervisor
+from l2_platform.settings import Settings, load_settings
+
+DISK_STOP_ORDER = (Phase.DAGSTER, Phase.DELIVER, Phase.STORE, Phase.COLLECT, Phase.FEED)
+"""For want of space: what writes most stops first, the journal last."""
+LOOK_S = 1.0
+
+
+def hung_pid(
+    part: Part, process: Process | None, heartbeat: HeartbeatRecord | None, now_ns: int, hung_s: float
+) -> int | None:
+    """The pid to kill, or None; pid and process start time of the heartbeat are those of the living process."""
+    if part.health is not Health.HEARTBEAT and part.health is not Health.WAREHOUSE:
+        return None
+    if process is None or heartbeat is None or process.pid != heartbeat.pid or heartbeat.state == "stopped":
+        return None
+    if heartbeat.age_s(now_ns) <= hung_s or not heartbeat.alive():
+        return None
+    return heartbeat.pid
+
+
+class Watchdog:
+    """One look a second at the workers, one every `disk.check_s` at the disk."""
+
+    def __init__(self, settings: Settings, clock: Clock) -> None:
+        self._settings = settings
+        self._clock = clock
+        self._parts = [part for part in plan_parts(settings) if part.name != "watchdog"]
+        self._supervisor = Supervisor(settings, clock)
+        self._log = get_logger("watchdog")
+        self._heartbeat = Heartbeat(settings.run_dir / "heartbeats" / "watchdog.json", "watchdog", clock)
+        self._lease = Lease(settings.run_dir / "leases" / "watchdog")
+        self._stopping = False
+        self._kills = 0
+        self._disk_at_ns = 0
+        record = disk.read_record(settings)
+        shed = record is not None and record.state is DiskState.SHED
+        self._disk: DiskState = DiskState.SHED if shed else DiskState.OK
+
+    def run(self) -> None:
+        """Until SIGTERM, or until everything was stopped for want of disk."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: self._stop())
+        self._lease.acquire(wait=True)
+        while not self._stopping:
+            try:
+                processes = self._supervisor.processes()
+            except L2Error as error:
+                # The process manager is gone; workers go on, and so do we: the next `l2 up` adopts all of us.
+                self._log.warning("process_manager_silent", error=error.message)
+                processes = {}
+            self.look(processes)
+            self._heartbeat.beat("live", kills=self._kills, disk=self._disk.value)
+            self._clock.sleep(LOOK_S)
+        self._heartbeat.beat("stopped", kills=self._kills)
+
+    def look(self, processes: Mapping[str, Process]) -> None:
+        """One round."""
+        now_ns = self._clock.now_ns()
+        for part in self._parts:
+            heartbeat = read_heartbeat(self._settings.run_dir / "heartbeats" / f"{part.name}.json")
+            pid = hung_pid(part, processes.get(part.name), heartbeat, now_ns, self._settings.supervision.hung_s)
+            if pid is not None:
+                self._kill(part, pid)
+        if self._clock.monotonic_ns() >= self._disk_at_ns and processes:
+            self._disk_at_ns = self._clock.monotonic_ns() + int(self._settings.disk.check_s * 1e9)
+            self._look_at_disk(processes)
+
+    def _stop(self) -> None:
+        self._stopping = True
+
+    def _kill(self, part: Part, pid: int) -> None:
+        self._log.error("hung_worker_killed", worker=part.name, pid=pid, hung_s=self._settings.supervision.hung_s)
+        self._kills += 1
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except ProcessLookupError:
+            return
+
+    def _look_at_disk(self, processes: Mapping[str, Process]) -> None:
+        free = disk.free_bytes(self._settings.home)
+        state = disk.next_state(self._disk, free, self._settings.disk.reserve_bytes)
+        if state is self._disk:
+            return
+        self._log.warning("disk_state_changed", before=self._disk.value, now=state.value, free_bytes=free)
+        self._disk = state
+        try:
+            disk.write_record(self._settings, DiskRecord(state, free, self._clock.now_ns()))
+        except OSError as error:
+            self._log.error("disk_state_not_written", error=str(error))
+        if state is DiskState.STOPPED:
+            self._stop_everything()
+        elif "deliver-jsonl" in processes:
+            if state is DiskState.SHED:
+                self._supervisor.stop("deliver-jsonl")
+            else:
+                self._supervisor.start("deliver-jsonl")
+
+    def _stop_everything(self) -> None:
+        for phase in DISK_STOP_ORDER:
+            names = [part.name for part in self._parts if part.phase is phase]
+            for name in names:
+                self._supervisor.stop(name)
+            left = self._supervisor.wait_stopped(names, self._settings.supervision.stop_s)
+            for name in left:
+                self._supervisor.kill(name)
+        self._stopping = True
+        self._supervisor.shut_down()
+
+
+def main() -> int:
+    """Run the watchdog in this process; the exit code."""
+    try:
+        settings = load_settings()
+        configure_logging("watchdog", settings.log)
+        Watchdog(settings, SystemClock()).run()
+    except L2Error as error:
+        sys.stderr.write(f"error: {error.message}\n")
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
