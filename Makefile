@@ -13,6 +13,7 @@ help: ## list the targets
 
 setup: $(STAMP) ## install into .venv (redone only when requirements.txt or pyproject.toml changed)
 
+# requirements.txt is complete, so nothing else may be looked up (--no-deps: pip cannot match extras to hashes).
 # The stamp is written last: an interrupted set-up is taken up again by the next make.
 $(STAMP): requirements.txt pyproject.toml
 	@command -v $(PYTHON) >/dev/null || { echo "error: $(PYTHON) not found; install Python 3.11 or newer"; exit 1; }
@@ -21,11 +22,11 @@ $(STAMP): requirements.txt pyproject.toml
 	@rm -f $(STAMP)
 	@if command -v uv >/dev/null; then \
 		uv venv --quiet --allow-existing --python "$$(command -v $(PYTHON))" $(VENV) && \
-		uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements.txt && \
+		uv pip install --quiet --python $(BIN)/python --no-deps --require-hashes -r requirements.txt && \
 		uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e . ; \
 	else \
 		{ $(PYTHON) -m venv $(VENV) >/dev/null || { echo "error: $(PYTHON) -m venv failed; on Debian: apt-get install python3-venv"; exit 1; }; } && \
-		$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.txt && \
+		$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements.txt && \
 		$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e . ; \
 	fi
 	@touch $(STAMP)
