@@ -1,0 +1,35 @@
+"""Our errors as Dagster failures: the one place that decides whether a step is tried again."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+import dagster as dg
+from clickhouse_connect.driver.exceptions import ClickHouseError
+
+from l2_platform.errors import L2Error, WarehouseError
+
+TRANSIENT_RETRY: Final = dg.RetryPolicy(max_retries=3, delay=5, backoff=dg.Backoff.EXPONENTIAL, jitter=dg.Jitter.PLUS_MINUS)
+"""5, 10, 20 s: a warehouse that restarts is back before the last attempt."""
+
+
+@contextmanager
+def explained_failures(what: str) -> Iterator[None]:
+    """Turn errors of the platform and of the warehouse inside the block into `dg.Failure` with what to do; retryable ones are retried."""
+    try:
+        yield
+    except WarehouseError as error:
+        raise _warehouse_failure(what, error.message) from error
+    except (ClickHouseError, ConnectionError) as error:
+        raise _warehouse_failure(what, str(error).strip().splitlines()[0][:500]) from error
+    except L2Error as error:
+        metadata = {name: dg.MetadataValue.text(str(value)) for name, value in error.facts.items()}
+        raise dg.Failure(f"{what}: {error.message}", metadata=metadata, allow_retries=error.retryable) from error
+
+
+def _warehouse_failure(what: str, message: str) -> dg.Failure:
+    todo = (
+        "Nothing was changed. Look at asset warehouse and its check alive; restart it with job control_workers "
+        "(worker warehouse, action restart), then run this again."
+    )
+    return dg.Failure(f"{what}: the warehouse did not answer: {message}. {todo}", metadata={"what_to_do": dg.MetadataValue.text(todo)})

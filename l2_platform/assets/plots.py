@@ -1,0 +1,98 @@
+"""Small pictures and tables for the UI: a bar plot as an inline PNG, made here in a few lines, and Markdown tables.
+
+They live in the event log: a plot is about one kilobyte. What does not belong here: where the numbers come from.
+"""
+
+import base64
+import struct
+import zlib
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Final
+
+import numpy as np
+
+WIDTH, HEIGHT = 720, 140
+BAR: Final = (67, 97, 238)
+BACKGROUND: Final = (246, 248, 252)
+GRID: Final = (214, 220, 232)
+
+
+def bar_plot_png(values: Sequence[int]) -> bytes:
+    """Bars from 0 to the greatest value, left to right, with grid lines at quarters; one byte a pixel, three colours."""
+    pixels = np.zeros((HEIGHT, WIDTH), np.uint8)
+    pixels[[HEIGHT // 4, HEIGHT // 2, 3 * HEIGHT // 4], :] = 2
+    top = max(values, default=0)
+    for number, value in enumerate(values):
+        left, right = number * WIDTH // len(values), (number + 1) * WIDTH // len(values)
+        gap = 1 if right - left > 3 else 0
+        height = round(value / top * (HEIGHT - 4)) if top else 0
+        # a bar that holds anything is seen
+        height = max(height, 1) if value else 0
+        pixels[HEIGHT - height :, left : max(right - gap, left + 1)] = 1
+    pixels[HEIGHT - 1, :] = np.where(pixels[HEIGHT - 1, :] == 1, 1, 2)
+    rows = b"".join(b"\0" + row.tobytes() for row in pixels)
+    header = struct.pack(">IIBBBBB", WIDTH, HEIGHT, 8, 3, 0, 0, 0)
+    palette = bytes((*BACKGROUND, *BAR, *GRID))
+    chunks = ((b"IHDR", header), (b"PLTE", palette), (b"IDAT", zlib.compress(rows, 9)), (b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(_chunk(kind, data) for kind, data in chunks)
+
+
+def _chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def rate_plot(start_ns: int, step_s: int, rows: Sequence[int]) -> str:
+    """Markdown: rows per second over time, with what the axes mean; times in UTC."""
+    if not rows:
+        return "no rows"
+    image = base64.b64encode(bar_plot_png(rows)).decode("ascii")
+    end_ns = start_ns + len(rows) * step_s * 10**9
+    peak = max(rows) / step_s
+    return (
+        f"{clock_text(start_ns)} – {clock_text(end_ns)} UTC, one bar = {_duration(step_s)}, "
+        f"highest bar = {peak:,.1f} rows/s\n\n![rows per second](data:image/png;base64,{image})"
+    )
+
+
+def _duration(step_s: int) -> str:
+    return f"{step_s // 3600} h" if step_s >= 3600 else f"{step_s // 60} min" if step_s >= 60 else f"{step_s} s"
+
+
+def clock_text(ts_ns: int) -> str:
+    """Time of day, UTC."""
+    return datetime.fromtimestamp(ts_ns // 10**9, UTC).strftime("%H:%M:%S")
+
+
+def time_text(ts_ns: int) -> str:
+    """Date and time in UTC with microseconds."""
+    whole, rest = divmod(ts_ns, 10**9)
+    return f"{datetime.fromtimestamp(whole, UTC):%Y-%m-%d %H:%M:%S}.{rest // 1000:06d} UTC"
+
+
+def markdown_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """A Markdown table; numbers with thousands separators."""
+    lines = [_line(header), _line(["---"] * len(header)), *(_line([_text(cell) for cell in row]) for row in rows)]
+    return "\n".join(lines)
+
+
+def _line(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cells) + " |"
+
+
+def _text(cell: object) -> str:
+    if cell is None:
+        return "–"
+    if isinstance(cell, float):
+        return f"{cell:,.2f}"
+    return f"{cell:,}" if isinstance(cell, int) and not isinstance(cell, bool) else str(cell)
+
+
+def bytes_text(size: int) -> str:
+    """A size that people read."""
+    value = float(size)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if value < 1024:
+            return f"{value:,.0f} {unit}" if unit == "B" else f"{value:,.1f} {unit}"
+        value /= 1024
+    return f"{value:,.1f} TiB"

@@ -1,0 +1,197 @@
+"""The tables of the warehouse as assets: a run measures one session date of the live tables and checks it.
+
+Rows arrive without Dagster; an asset here is the evidence about them. One aggregate query answers the metadata and three checks.
+What does not belong here: the queries (`warehouse/queries.py`).
+"""
+
+from collections.abc import Mapping
+from datetime import date
+from typing import Final
+
+import dagster as dg
+
+from l2_platform.assets.failures import TRANSIENT_RETRY, explained_failures
+from l2_platform.assets.partitions import key_date, number_of
+from l2_platform.assets.plots import bytes_text, markdown_table, rate_plot, time_text
+from l2_platform.assets.workers import OWNER, TABLES
+from l2_platform.resources.journal import JournalResource, StreamDay
+from l2_platform.resources.warehouse import WarehouseResource
+from l2_platform.warehouse.queries import (
+    TABLES as SHAPES,
+)
+from l2_platform.warehouse.queries import (
+    Rates,
+    TableFacts,
+    TableShape,
+    delivered_seqs,
+    table_columns,
+    table_facts,
+    table_rates,
+)
+
+HAS_ROWS, SEQ_IS_UNIQUE, JOURNAL_DELIVERED = "has_rows", "seq_is_unique", "journal_delivered"
+LAG_LINES_MAX: Final = 100_000
+"""A running date counts as delivered while the warehouse is at most this many lines behind the journal."""
+
+DESCRIPTIONS: Final[Mapping[str, str]] = {
+    "depth_updates": "Every message that may change a book, one row a line, with the trust of the book after it.",
+    "quotes": "Every change of the best bid or ask, and the answers to snapshots (snapshot = 1).",
+    "trades": "Every print with price, size, conditions, market centre and TickID.",
+    "book_snapshots": "The top levels of each book, thinned per symbol on journal time.",
+    "feed_events": "What the feed said beside prices, what the collectors did, and lines that could not be decoded.",
+}
+
+
+def build_table_assets(partitions: dg.DailyPartitionsDefinition, deps: list[dg.AssetKey]) -> list[dg.AssetsDefinition]:
+    """One asset per table of the warehouse."""
+    return [_table_asset(shape, partitions, deps) for shape in SHAPES.values()]
+
+
+def _table_asset(
+    shape: TableShape, partitions: dg.DailyPartitionsDefinition, deps: list[dg.AssetKey]
+) -> dg.AssetsDefinition:
+    @dg.asset(
+        name=shape.name,
+        description=(
+            f"{DESCRIPTIONS[shape.name]} Rows are written by deliver-clickhouse as they arrive; a run here measures and checks one "
+            f"session date. When red: the failed check says what to do; see also deliveries/clickhouse and warehouse."
+        ),
+        group_name=TABLES, owners=[OWNER], kinds={"clickhouse", "table"}, partitions_def=partitions, deps=deps,
+        retry_policy=TRANSIENT_RETRY, check_specs=_check_specs(shape),
+    )  # fmt: skip
+    def measured_table(
+        context: dg.AssetExecutionContext, warehouse: WarehouseResource, journal: JournalResource
+    ) -> dg.MaterializeResult:
+        day = key_date(context.partition_key)
+        with explained_failures(f"{shape.name} {day}"):
+            client = warehouse.client()
+            try:
+                facts = table_facts(client, warehouse.database, shape, day)
+                rates = None if facts.total is None else table_rates(client, warehouse.database, shape, day, facts.total)
+                columns = table_columns(client, warehouse.database, shape.name)
+                delivered = delivered_seqs(client, warehouse.database, day)
+            finally:
+                client.close()
+            recorded = [item for item in journal.survey(number_of(day)) if shape.channel in item.stream]
+        return dg.MaterializeResult(
+            metadata=_metadata(facts, rates, columns, warehouse.database, day),
+            check_results=[_has_rows(facts, recorded), _seq_is_unique(facts), _journal_delivered(recorded, delivered)],
+        )
+
+    return measured_table
+
+
+def _check_specs(shape: TableShape) -> list[dg.AssetCheckSpec]:
+    return [
+        dg.AssetCheckSpec(HAS_ROWS, asset=shape.name, description="The date has rows in this table."),
+        dg.AssetCheckSpec(
+            SEQ_IS_UNIQUE, asset=shape.name, description=f"No two rows of a stream and date have the same ({shape.key})."
+        ),
+        dg.AssetCheckSpec(
+            JOURNAL_DELIVERED, asset=shape.name,
+            description=f"The warehouse has reached the journal: all of a closed date, of a running one all but {LAG_LINES_MAX:,} lines.",
+        ),
+    ]  # fmt: skip
+
+
+def _metadata(
+    facts: TableFacts, rates: Rates | None, columns: list[tuple[str, str, str]], database: str, day: date
+) -> dict[str, dg.MetadataValue]:
+    total = facts.total
+    metadata: dict[str, dg.MetadataValue] = {
+        "dagster/row_count": dg.MetadataValue.int(facts.table_rows),
+        "dagster/partition_row_count": dg.MetadataValue.int(total.rows if total else 0),
+        "dagster/table_name": dg.MetadataValue.text(f"{database}.{facts.table}"),
+        "dagster/column_schema": dg.MetadataValue.table_schema(_schema(columns)),
+        "bytes_on_disk": dg.MetadataValue.int(facts.bytes_on_disk),
+        "parts": dg.MetadataValue.int(facts.parts),
+        "look": dg.MetadataValue.md(
+            f"`l2 sql \"SELECT * FROM {database}.{facts.table} WHERE session_date = '{day}' LIMIT 20\"`"  # noqa: S608 - for a person
+        ),
+    }
+    if total is None:
+        return metadata
+    metadata |= {
+        "rows_per_s": dg.MetadataValue.float(round(total.rate, 2)),
+        "symbols": dg.MetadataValue.int(total.symbols),
+        "bytes_per_row": dg.MetadataValue.float(round(facts.bytes_on_disk / total.rows, 2)),
+        "first_row": dg.MetadataValue.text(time_text(total.first_ns)),
+        "last_row": dg.MetadataValue.text(time_text(total.last_ns)),
+        "streams": dg.MetadataValue.md(_streams_table(facts)),
+    }
+    if total.latency_p50_ms is not None and total.latency_p99_ms is not None:
+        metadata["latency_p50_ms"] = dg.MetadataValue.float(round(total.latency_p50_ms, 3))
+        metadata["latency_p99_ms"] = dg.MetadataValue.float(round(total.latency_p99_ms, 3))
+    if rates is not None:
+        metadata["rate"] = dg.MetadataValue.md(rate_plot(rates.start_ns, rates.step_s, rates.rows))
+    return metadata
+
+
+def _schema(columns: list[tuple[str, str, str]]) -> dg.TableSchema:
+    return dg.TableSchema(
+        columns=[
+            dg.TableColumn(
+                name, kind, description=comment or None, constraints=dg.TableColumnConstraints(nullable="Nullable" in kind)
+            )
+            for name, kind, comment in columns
+        ]
+    )
+
+
+def _streams_table(facts: TableFacts) -> str:
+    rows = [
+        (
+            item.stream, item.source, item.rows, item.symbols, item.rate, item.latency_p50_ms, item.latency_p99_ms,
+            time_text(item.first_ns), time_text(item.last_ns),
+        )
+        for item in facts.streams
+    ]  # fmt: skip
+    header = ("stream", "source", "rows", "symbols", "rows/s", "latency p50 ms", "p99 ms", "first", "last")
+    return markdown_table(header, rows) + f"\n\n{bytes_text(facts.bytes_on_disk)} on disk in {facts.parts} parts"
+
+
+def _has_rows(facts: TableFacts, recorded: list[StreamDay]) -> dg.AssetCheckResult:
+    rows = facts.total.rows if facts.total else 0
+    if rows:
+        text = f"{rows:,} rows."
+    elif recorded:
+        text = "The journal has this date and the table has no row of it: see check journal_delivered, then deliveries/clickhouse."
+    else:
+        text = "Nothing was recorded or imported for this date."
+    return dg.AssetCheckResult(
+        check_name=HAS_ROWS, passed=rows > 0, severity=dg.AssetCheckSeverity.WARN, description=text, metadata={"rows": rows}
+    )
+
+
+def _seq_is_unique(facts: TableFacts) -> dg.AssetCheckResult:
+    doubled = {item.stream: item.duplicates for item in facts.streams if item.duplicates}
+    if doubled:
+        named = ", ".join(f"{stream}: {count:,}" for stream, count in doubled.items())
+        text = f"Duplicate rows ({named}). Stop deliver-clickhouse, rebuild the date from the journal, start it again."
+    else:
+        text = f"Each row has a seq of its own in {len(facts.streams)} streams."
+    return dg.AssetCheckResult(
+        check_name=SEQ_IS_UNIQUE, passed=not doubled, description=text, metadata={"duplicates": sum(doubled.values())}
+    )
+
+
+def _journal_delivered(recorded: list[StreamDay], delivered: Mapping[str, int]) -> dg.AssetCheckResult:
+    lags = {item.stream: item.seq_last - delivered.get(item.stream, 0) for item in recorded}
+    late = {
+        item.stream: lags[item.stream] for item in recorded
+        if lags[item.stream] > (0 if item.closed else LAG_LINES_MAX)
+    }  # fmt: skip
+    rows = [
+        (item.stream, "closed" if item.closed else "running", item.seq_last, delivered.get(item.stream, 0), lags[item.stream])
+        for item in recorded
+    ]
+    table = markdown_table(("stream", "date is", "journal seq", "delivered seq", "lines behind"), rows)
+    if late:
+        named = ", ".join(f"{stream}: {lag:,} lines" for stream, lag in late.items())
+        text = f"The warehouse is behind the journal ({named}). Look at deliveries/clickhouse; restart it with job control_workers."
+    else:
+        text = f"The journal is delivered ({len(recorded)} streams, {max([0, *lags.values()]):,} lines behind at most)."
+    return dg.AssetCheckResult(
+        check_name=JOURNAL_DELIVERED, passed=not late, description=text,
+        metadata={"lines_behind": max([0, *lags.values()]), "streams": dg.MetadataValue.md(table)},
+    )  # fmt: skip

@@ -1,0 +1,143 @@
+"""Start, stop, restart one worker, and see that it happened; knows no Dagster.
+
+Level-triggered where it can be: a collector is stopped by its desired state (it goes to standby and stays there over restarts of
+anything), other workers by the process manager. What does not belong here: which workers there are, when to act.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from enum import Enum
+from typing import Final
+
+from l2_platform.clock import Clock
+from l2_platform.errors import L2Error
+from l2_platform.monitoring.desired import read_desired, write_desired
+from l2_platform.monitoring.heartbeat import HeartbeatRecord, read_heartbeat
+from l2_platform.operations.supervisord import Process, Supervisor
+from l2_platform.settings import Settings
+
+STARTED_STATES: Final = frozenset({"live", "syncing", "standby", "degraded", "suspect", "running", "idle", "ok"})
+"""A worker in one of these has started; whether its peer answers is another question."""
+REST_STATES: Final = frozenset({"standby", "stopped"})
+FRESH_S: Final = 5.0
+"""A heartbeat that proves something is at most this old, s."""
+LOOK_S: Final = 0.2
+MARGIN_S: Final = 30.0
+"""Time to start after the longest stop, s; both together stay under the run's limit of 120 s."""
+
+
+class Action(Enum):
+    """What can be asked for."""
+
+    START = "start"
+    STOP = "stop"
+    RESTART = "restart"
+    CLEAR = "clear"
+    """End a crash loop: a fresh process, counted anew."""
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A worker as it is."""
+
+    heartbeat: HeartbeatRecord | None
+    process: Process | None
+    now_ns: int
+
+    @property
+    def beats(self) -> bool:
+        """A fresh heartbeat of a living process."""
+        beat = self.heartbeat
+        return beat is not None and beat.alive() and beat.age_s(self.now_ns) <= FRESH_S
+
+    def __str__(self) -> str:
+        process = "not known to the process manager" if self.process is None else f"{self.process.state}, pid {self.process.pid}"
+        if self.heartbeat is None:
+            return f"process {process}; no heartbeat"
+        beat = self.heartbeat
+        return (
+            f"process {process}; heartbeat of pid {beat.pid}: state {beat.state}, generation {beat.generation}, "
+            f"{beat.age_s(self.now_ns):.1f} s old"
+        )
+
+
+class WorkerControl:
+    """Acts on one worker at a time; every call returns what was seen at the end, or raises L2Error."""
+
+    def __init__(self, settings: Settings, supervisor: Supervisor, clock: Clock) -> None:
+        self._settings = settings
+        self._supervisor = supervisor
+        self._clock = clock
+
+    def act(self, worker: str, action: Action, *, is_collector: bool) -> Seen:
+        """Do it and wait until it is seen; no harm when it was so already."""
+        if worker not in self._supervisor.processes():
+            raise L2Error(f"{worker}: the process manager has no such program; `l2 down` and `l2 up` take over changed settings")
+        if action is Action.START:
+            return self._start(worker, is_collector=is_collector)
+        if action is Action.STOP:
+            return self._stand_by(worker) if is_collector else self._end(worker)
+        self._end(worker)
+        return self._start(worker, is_collector=is_collector)
+
+    def look(self, worker: str) -> Seen:
+        """The worker now."""
+        heartbeat = read_heartbeat(self._settings.run_dir / "heartbeats" / f"{worker}.json")
+        return Seen(heartbeat, self._supervisor.processes().get(worker), self._clock.now_ns())
+
+    def _start(self, worker: str, *, is_collector: bool) -> Seen:
+        generation = self._enable(worker, enabled=True) if is_collector else 0
+        self._supervisor.start(worker)
+
+        def started(seen: Seen) -> bool:
+            beat, process = seen.heartbeat, seen.process
+            if beat is None or process is None or not seen.beats or beat.pid != process.pid:
+                return False
+            return beat.state in STARTED_STATES and int(beat.generation or 0) >= generation
+
+        return self._wait(worker, "start", started)
+
+    def _stand_by(self, worker: str) -> Seen:
+        generation = self._enable(worker, enabled=False)
+
+        def rests(seen: Seen) -> bool:
+            beat = seen.heartbeat
+            if beat is None or not beat.alive():
+                return True
+            return seen.beats and beat.state in REST_STATES and int(beat.generation or 0) >= generation
+
+        return self._wait(worker, "stop", rests)
+
+    def _end(self, worker: str) -> Seen:
+        self._supervisor.stop(worker)
+
+        def gone(seen: Seen) -> bool:
+            stopped = seen.process is None or (not seen.process.running and seen.process.state != "STOPPING")
+            return stopped and (seen.heartbeat is None or not seen.heartbeat.alive())
+
+        return self._wait(worker, "stop", gone)
+
+    def _enable(self, worker: str, *, enabled: bool) -> int:
+        """Write the desired state when it differs; the generation that the worker must echo, 0 when it has no desired state."""
+        path = self._settings.run_dir / "desired" / f"{worker}.json"
+        desired = read_desired(path)
+        if desired is None:
+            raise L2Error(f"{worker}: no desired state at {path}; `l2 up` writes it")
+        if desired.enabled != enabled:
+            desired = replace(desired, enabled=enabled, generation=desired.generation + 1)
+            write_desired(path, desired)
+        return desired.generation
+
+    def _wait(self, worker: str, what: str, reached: Callable[[Seen], bool]) -> Seen:
+        limit_s = self._settings.supervision.stop_s if what == "stop" else MARGIN_S
+        deadline = self._clock.monotonic_ns() + int(limit_s * 1e9)
+        while True:
+            seen = self.look(worker)
+            if reached(seen):
+                return seen
+            if self._clock.monotonic_ns() > deadline:
+                raise L2Error(
+                    f"{worker}: {what} was asked for and not seen within {limit_s:g} s. Seen: {seen}. "
+                    f"Read {self._settings.log_dir / (worker + '.log')}, then try action restart."
+                )
+            self._clock.sleep(LOOK_S)
