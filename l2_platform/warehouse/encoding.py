@@ -123,7 +123,7 @@ def _unpack_block(method: int, body: bytes, plain: int) -> bytes:
     try:
         match method:
             case 0x82:
-                return lz4.block.decompress(body, uncompressed_size=plain)
+                return bytes(lz4.block.decompress(body, uncompressed_size=plain))
             case 0x90:
                 return zstandard.ZstdDecompressor().decompress(body, max_output_size=plain)
             case 0x02:

@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import Any, Final
 from xml.sax.saxutils import escape
 
-from chdb import _chdb
+from chdb import _chdb as _engine_module
 
 from l2_platform.settings import WarehouseSettings
 from l2_platform.warehouse.chunks import ChunkJoiner
 from l2_platform.warehouse.errors import QueryFailed, failure_of
 
+_chdb: Any = _engine_module  # the extension module has no type information
 GRANTS: Final = (
     "GRANT SHOW, SELECT, INSERT, ALTER, CREATE, DROP, UNDROP TABLE, TRUNCATE, OPTIMIZE, KILL QUERY, SYSTEM MERGES, SYSTEM FLUSH LOGS, "
     "SYSTEM DROP CACHE, SYSTEM SYNC REPLICA, SYSTEM WAIT LOADING PARTS, INTROSPECTION, dictGet, TABLE ENGINE ON *.*"

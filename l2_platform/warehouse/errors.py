@@ -28,6 +28,7 @@ class QueryFailed(WarehouseError):
         suffix = f" ({name})" if name and not detail.rstrip().endswith(")") else ""
         super().__init__(f"Code: {code}. DB::Exception: {detail}{suffix}", code=code)
         self.code = code
+        self.detail = detail
         self.status = status or STATUS.get(code, 500)
 
 

@@ -19,7 +19,7 @@ from email.policy import HTTP
 from typing import Any, Final, TypeVar
 
 from starlette.applications import Starlette
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.routing import Route
 from starlette.types import Message, Receive, Scope, Send
 
@@ -118,6 +118,7 @@ class Front:
             Route("/", endpoint=_Endpoint(self._handle)),
             Route("/ping", endpoint=_Endpoint(self._ping)),
             Route("/replicas_status", endpoint=_Endpoint(self._ping)),
+            Route("/running", endpoint=_Endpoint(self._running)),
         ]
         return Starlette(routes=routes, lifespan=lifespan)
 
@@ -142,35 +143,50 @@ class Front:
         self.activity.last_ns = self._clock.monotonic_ns()
         await _send_all(send, 200, {"Content-Type": "text/html; charset=UTF-8"}, b"Ok.\n")
 
+    async def _running(self, request: Request, _: Receive, send: Send) -> None:
+        """Ids of all requests that may still do something: being received, waiting, running. (Ours, not ClickHouse's.)"""
+        try:
+            self._authenticate(request)
+        except QueryFailed as error:
+            await _Sender(send).fail(error, {}, self._version)
+            return
+        self.activity.last_ns = self._clock.monotonic_ns()
+        await _send_all(send, 200, {"Content-Type": "text/plain"}, "".join(f"{name}\n" for name in self.activity.queries).encode())
+
     async def _handle(self, request: Request, receive: Receive, send: Send) -> None:
         self.activity.requests += 1
         self.activity.running += 1
         query_id = request.query_params.get("query_id") or new_query_id()
         sender = _Sender(send)
         held = 0
+        known = False
         try:
             self._authenticate(request)
+            self._claim(query_id)
+            known = True
             body = await self._read_body(request)
             held = len(body)
             self.activity.body_bytes += held
             ask = await self._in_thread(self._take_apart, request, body, query_id)
             del body
-            if query_id in self.activity.queries:
-                raise QueryFailed(216, f"Query with id = {query_id} is already running", name="QUERY_WITH_SAME_ID_IS_ALREADY_RUNNING")
-            self.activity.queries.add(query_id)
-            try:
-                await self._admit(ask, receive, sender)
-            finally:
-                self.activity.queries.discard(query_id)
+            await self._admit(ask, receive, sender)
         except QueryFailed as error:
             self.activity.failed += 1
             await sender.fail(error, self._headers(query_id), self._version)
-        except ConnectionResetError:
+        except ClientDisconnect:
+            # gone before its statement began: nothing was done
             self._log.info("client_gone", query_id=query_id)
         finally:
+            if known:
+                self.activity.queries.discard(query_id)
             self.activity.body_bytes -= held
             self.activity.running -= 1
             self.activity.last_ns = self._clock.monotonic_ns()
+
+    def _claim(self, query_id: str) -> None:
+        if query_id in self.activity.queries:
+            raise QueryFailed(216, f"Query with id = {query_id} is already running", name="QUERY_WITH_SAME_ID_IS_ALREADY_RUNNING")
+        self.activity.queries.add(query_id)
 
     def _authenticate(self, request: Request) -> None:
         headers, params = request.headers, request.query_params
@@ -233,26 +249,32 @@ class Front:
         )  # fmt: skip
 
     async def _admit(self, ask: Ask, receive: Receive, sender: "_Sender") -> None:
-        if ask.statement.verb == "KILL":
-            # must work when everything else is stuck
-            await self._perform(ask, receive, sender)
-            return
-        if self.activity.waiting >= self._settings.queue_max:
-            raise QueryFailed(202, "Too many simultaneous queries; try again", name="TOO_MANY_SIMULTANEOUS_QUERIES")
-        self.activity.waiting += 1
-        try:
-            await self._slots.acquire()
-        finally:
-            self.activity.waiting -= 1
-        try:
-            await self._perform(ask, receive, sender)
-        finally:
-            self._slots.release()
-
-    async def _perform(self, ask: Ask, receive: Receive, sender: "_Sender") -> None:
-        session = await self._in_thread(self._take_session, ask)
         watch = asyncio.ensure_future(receive())
         watch.add_done_callback(lambda done: self._on_disconnect(ask, sender, done))
+        try:
+            if ask.statement.verb == "KILL":
+                # must work when everything else is stuck
+                await self._perform(ask, watch, sender)
+                return
+            if self.activity.waiting >= self._settings.queue_max:
+                raise QueryFailed(202, "Too many simultaneous queries; try again", name="TOO_MANY_SIMULTANEOUS_QUERIES")
+            self.activity.waiting += 1
+            try:
+                await self._slots.acquire()
+            finally:
+                self.activity.waiting -= 1
+            try:
+                await self._perform(ask, watch, sender)
+            finally:
+                self._slots.release()
+        finally:
+            watch.cancel()
+
+    async def _perform(self, ask: Ask, watch: "asyncio.Future[Message]", sender: "_Sender") -> None:
+        if watch.done():
+            # An abandoned INSERT must not run late: its sender may have asked already how far it got.
+            raise ClientDisconnect
+        session = await self._in_thread(self._take_session, ask)
         limit = self._settings.query_s_max
         guard = asyncio.get_running_loop().call_later(limit + 2, self._threads.submit, self._engine.kill, ask.query_id)
         try:
@@ -266,7 +288,6 @@ class Front:
             raise QueryFailed(159, "Timeout exceeded: the answer was not taken in time", name="TIMEOUT_EXCEEDED") from None
         finally:
             guard.cancel()
-            watch.cancel()
             await asyncio.shield(self._in_thread(self._leave_session, ask, session))
 
     async def _answer(self, ask: Ask, session: Session, sender: "_Sender") -> None:

@@ -30,6 +30,8 @@ ORDER BY version
 SETTINGS fsync_after_insert = 1, fsync_part_directory = 1
 COMMENT 'Migrations that made the tables of this database'"""
 
+APPLIED: Final = "SELECT DISTINCT version, checksum FROM {database}.schema_migrations ORDER BY version"
+
 
 @dataclass(frozen=True, slots=True)
 class Migration:
@@ -70,7 +72,8 @@ def migrate(client: Client, database: str, folder: Path = MIGRATIONS) -> list[in
     try:
         client.command(f"CREATE DATABASE IF NOT EXISTS {database}")
         client.command(LEDGER.format(database=database))
-        rows = client.query(f"SELECT DISTINCT version, checksum FROM {database}.schema_migrations ORDER BY version").result_rows
+        applied = APPLIED.format(database=database)
+        rows = client.query(applied).result_rows
         pending = _pending(migrations, [(int(version), str(checksum)) for version, checksum in rows], database)
         for migration in pending:
             for statement in migration.statements(database):

@@ -101,7 +101,7 @@ def warehouse_password(settings: Settings) -> str:
 def is_answering(port: int, timeout_s: float = PING_S) -> bool:
     """A warehouse answers /ping on this port."""
     try:
-        with urllib.request.urlopen(f"http://{HOST}:{port}/ping", timeout=timeout_s) as answer:  # noqa: S310 - our own loopback address
+        with urllib.request.urlopen(f"http://{HOST}:{port}/ping", timeout=timeout_s) as answer:
             return bool(answer.read() == b"Ok.\n")
     except (urllib.error.URLError, OSError, ValueError):
         return False
@@ -157,7 +157,7 @@ def _spawn(settings: Settings) -> "subprocess.Popen[bytes]":
     environment["L2_CLICKHOUSE__USER"] = settings.clickhouse.user
     with path.open("ab") as log:
         # a session of its own: Ctrl-C in the command's terminal must not reach it
-        return subprocess.Popen(  # noqa: S603 - our own module
+        return subprocess.Popen(
             command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, close_fds=True
         )
 
