@@ -14,7 +14,8 @@ from l2_platform.settings import Settings
 
 SESSIONS_AHEAD = 10
 """Rows of the session table that a collector gets; Dagster renews it long before it runs out."""
-DAGSTER_YAML = Path(__file__).resolve().parents[2] / "dagster.yaml"
+CHECKOUT = Path(__file__).resolve().parents[2]
+DAGSTER_YAML = {"sqlite": CHECKOUT / "dagster.yaml", "postgres": CHECKOUT / "deploy" / "dagster.postgres.yaml"}
 
 
 def prepare_home(settings: Settings, clock: Clock) -> None:
@@ -82,11 +83,12 @@ def _write_symbols(settings: Settings) -> None:
 
 def _write_dagster_files(settings: Settings) -> None:
     """`dagster.yaml` is the repository's, kept up to date; the workspace names this instance's code server."""
-    if not DAGSTER_YAML.is_file():
+    source = DAGSTER_YAML[settings.dagster.storage]
+    if not source.is_file():
         raise ConfigError(
-            f"{DAGSTER_YAML} is missing; run from a checkout of the repository, or set L2_DAGSTER__ENABLED=false"
+            f"{source} is missing; run from a checkout of the repository, or set L2_DAGSTER__ENABLED=false"
         )
-    shutil.copyfile(DAGSTER_YAML, settings.dagster_home / "dagster.yaml")
+    shutil.copyfile(source, settings.dagster_home / "dagster.yaml")
     workspace = (
         "load_from:\n"
         "  - grpc_server:\n"
