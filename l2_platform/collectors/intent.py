@@ -66,7 +66,9 @@ class IntentWatch:
             return load_symbols(settings.symbols_file, limit=limits.limit, name_bytes_max=limits.name_bytes_max)
         if settings.feed.kind == "simulated":
             return demo_symbols(settings.simulator.symbols)
-        raise ConfigError(f"symbols file {settings.symbols_file}: it does not exist; `l2 up` makes one, or write it by hand")
+        raise ConfigError(
+            f"symbols file {settings.symbols_file}: it does not exist; `l2 up` makes one, or write it by hand"
+        )
 
     def _share(self, file: SymbolsFile) -> tuple[str, ...]:
         return symbols_of_stream(file.symbols, self._stream, self._settings.streams)

@@ -1,0 +1,99 @@
+"""The session date of a stream over time."""
+
+import pytest
+
+from l2_platform.collectors.session_roll import Roll, RollWaits, SessionRoll, always_open_sessions
+from l2_platform.errors import ConfigError
+
+SECOND = 1_000_000_000
+DAY = 86_400 * SECOND
+NOON = 20_000 * DAY + DAY // 2
+"""2024-10-04 12:00 UTC."""
+
+
+def nothing(now_ns: int) -> list[tuple[int, int]]:
+    return []
+
+
+def always_open() -> SessionRoll:
+    return SessionRoll("always_open", 60, nothing)
+
+
+def test_always_open_rolls_at_midnight_utc():
+    roll = always_open()
+    assert roll.start(NOON, None) == 20241004
+    assert roll.due(20_001 * DAY - 1) is None
+    assert roll.due(20_001 * DAY) == Roll(20241005)
+    roll.rolled(20241005, 20_001 * DAY)
+    assert roll.current == 20241005
+    assert roll.due(20_001 * DAY + 1) is None
+
+
+def test_start_never_goes_back_behind_what_is_recorded():
+    roll = always_open()
+    assert roll.start(NOON, 20241006) == 20241006
+    assert roll.due(20_001 * DAY) is None
+    assert roll.due(20_003 * DAY) == Roll(20241007)
+
+
+def test_start_with_an_older_recording_begins_today():
+    assert always_open().start(NOON, 20241001) == 20241004
+
+
+def test_roll_after_days_asleep_goes_to_the_present_date():
+    roll = always_open()
+    roll.start(NOON, None)
+    assert roll.due(NOON + 3 * DAY) == Roll(20241007)
+
+
+def test_roll_waits_while_the_clocks_differ():
+    roll = always_open()
+    roll.start(NOON, None)
+    end = 20_001 * DAY
+    roll.feed_clock(end - 3600 * SECOND, end + SECOND)
+    assert roll.due(end + SECOND) == RollWaits(3601.0)
+    roll.feed_clock(end + 2 * SECOND, end + 2 * SECOND)
+    assert roll.due(end + 2 * SECOND) == Roll(20241005)
+
+
+def test_roll_asks_for_a_clock_read_after_the_end():
+    roll = always_open()
+    roll.start(NOON, None)
+    end = 20_001 * DAY
+    roll.feed_clock(end - SECOND, end - SECOND)
+    assert roll.due(end) is None
+    assert roll.due(end + 6 * SECOND) == Roll(20241005)
+
+
+def test_roll_without_a_link_goes_by_our_clock():
+    roll = always_open()
+    roll.start(NOON, None)
+    roll.feed_clock(NOON - 3600 * SECOND, NOON)
+    roll.link_lost()
+    assert roll.due(20_001 * DAY) == Roll(20241005)
+
+
+def test_table_is_used_before_the_calendar_is_loaded():
+    loaded = []
+
+    def load(now_ns: int) -> list[tuple[int, int]]:
+        loaded.append(now_ns)
+        return [(20241007, NOON + 3 * DAY)]
+
+    roll = SessionRoll("XNYS", 60, load)
+    roll.use_table([(20241004, NOON + DAY)])
+    assert roll.start(NOON, None) == 20241004
+    assert not loaded
+    assert roll.due(NOON + DAY) == Roll(20241007)
+    assert loaded
+
+
+def test_calendar_without_a_next_session_is_an_error():
+    with pytest.raises(ConfigError, match="session.calendar"):
+        SessionRoll("XNYS", 60, nothing).start(NOON, None)
+
+
+def test_always_open_sessions_cross_a_year():
+    table = always_open_sessions(20_453 * DAY, 3)
+    assert [date for date, _ in table] == [20251231, 20260101, 20260102]
+    assert table[0][1] == 20_454 * DAY
