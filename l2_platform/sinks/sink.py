@@ -41,8 +41,9 @@ class Sink(Protocol):
     def write(self, batches: list[TableBatch], position: Position, seq: int) -> None:
         """Store the rows; after it everything up to `seq` (journal `position`) is stored in the sink's own terms of durability.
 
-        An empty list moves the position only. Rows are in seq order per batch, and greater than those of the write before. Raises
-        SinkUnavailable, SinkBackpressure or SinkRejected; after the first two the same call may be repeated.
+        The first batch names the stream and date; it may hold no rows, then only the position moves. Rows are in seq order per
+        batch, and greater than those of the write before. Raises SinkUnavailable, SinkBackpressure or SinkRejected; after the
+        first two the same call may be repeated, unless the error's facts hold `resume=True`: then `resume` must be asked first.
         """
         ...
 

@@ -1,0 +1,292 @@
+"""JSON lines, one file per symbol, kind and session date: `AAPL_l2_20250725.jsonl`, `AAPL_l1_…`, `AAPL_ticks_…`.
+
+Exactly once without a log of its own: a position file per stream and date is written after the data is on disk, and at a start every
+file is cut after its last line at or below that position. So the files of a symbol and date belong to one stream, and to one
+process. What does not belong here: which rows become records (delivery), the bytes of a record (jsonl_kernels), the files (jsonl_files).
+"""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import quote, unquote
+
+import numpy as np
+
+from l2_platform.clock import Clock
+from l2_platform.errors import SinkUnavailable
+from l2_platform.journal.frame import Position
+from l2_platform.market.events import Int32, Int64, TableBatch, UInt8, UInt64
+from l2_platform.market.timezone import new_york_offsets
+from l2_platform.settings import JsonlSettings
+from l2_platform.sinks.jsonl_files import AppendFiles, cut_after_seq, sync_file_system, write_atomically
+from l2_platform.sinks.jsonl_kernels import LEVEL_BYTES, RECORD_BYTES, Frames, format_books, format_quotes, format_trades
+from l2_platform.sinks.sink import ResumePoint
+
+KINDS: Final = {"book_snapshots": "l2", "quotes": "l1", "trades": "ticks"}
+"""Tables that become files, and the kind in the file's name; other tables are not for files."""
+ROWS_FORMATTED: Final = 16_384
+"""Records formatted at once: bounds the buffer."""
+SAFE: Final = "@#+="
+"""Characters of symbols kept in file names besides letters, digits, `_`, `.`, `-` and `~`."""
+
+
+def file_symbol(symbol: str) -> str:
+    """The symbol as part of a file name: unsafe characters and a leading dot are percent-encoded (`A/B` → `A%2FB`, `.DJI` → `%2EDJI`)."""
+    name = quote(symbol, safe=SAFE)
+    return f"%2E{name[1:]}" if name.startswith(".") else name
+
+
+def file_name(symbol: str, kind: str, session_date: int) -> str:
+    """`AAPL_l2_20250725.jsonl`."""
+    return f"{file_symbol(symbol)}_{kind}_{session_date}.jsonl"
+
+
+def parse_file_name(name: str) -> tuple[str, str, int]:
+    """(symbol, kind, session date) of a name that `file_name` made; ValueError for any other name."""
+    symbol, kind, date = name.removesuffix(".jsonl").rsplit("_", 2)
+    return unquote(symbol), kind, int(date)
+
+
+def folder_of(root: Path, stream: str, session_date: int) -> Path:
+    """Where the files of a stream and date are: `live/<date>`, `import/<stream>/<date>`, `history/<stream>/<date>`."""
+    if "-import-" in stream:
+        return root / "import" / stream / str(session_date)
+    if stream.endswith("-history"):
+        return root / "history" / stream / str(session_date)
+    return root / "live" / str(session_date)
+
+
+@dataclass(slots=True)
+class _Progress:
+    """How far one stream and date got."""
+
+    seq: int
+    position: Position | None
+    folder: Path
+    saved_seq: int
+    saved_position: Position | None
+    paths: dict[tuple[str, str], str] = field(default_factory=dict)
+    """File of each (kind, symbol) met so far."""
+
+
+class JsonlSink:
+    """Appends records to files. A failed `write` leaves the files as they were before it, so that it can be repeated."""
+
+    name = "jsonl"
+
+    def __init__(self, settings: JsonlSettings, root: Path, clock: Clock) -> None:
+        self._settings = settings
+        self._root = root
+        self._clock = clock
+        self._files = AppendFiles(settings.open_files_max)
+        self._progress: dict[tuple[str, int], _Progress] = {}
+        self._unknown: set[tuple[str, int]] = set()
+        self._heads: dict[str, tuple[list[str], int, Frames]] = {}
+        self._buffer: UInt8 = np.zeros(0, np.uint8)
+        self._synced_ns = 0
+
+    def open(self) -> None:
+        """Make the folders; raise SinkUnavailable when that is not possible."""
+        try:
+            (self._root / ".positions").mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise SinkUnavailable(f"cannot make {self._root}: {error.strerror}", path=str(self._root)) from error
+        self._files.raise_limit()
+        self._synced_ns = self._clock.monotonic_ns()
+
+    def resume(self, stream: str, session_date: int) -> ResumePoint:
+        """Cut every file of the stream and date back to the saved position, and tell it."""
+        folder = folder_of(self._root, stream, session_date)
+        self._files.close(folder)
+        try:
+            seq, position = self._read_position(stream, session_date)
+            for path in sorted(folder.glob(f"*_{session_date}.jsonl")) if folder.is_dir() else []:
+                cut_after_seq(path, stream, seq)
+        except OSError as error:
+            raise SinkUnavailable(f"cannot resume {stream} {session_date}: {error.strerror}", path=str(folder)) from error
+        self._unknown.discard((stream, session_date))
+        self._progress[stream, session_date] = _Progress(seq, position, folder, seq, position)
+        return ResumePoint(seq, {table: (seq, 0) for table in KINDS}, position)
+
+    def write(self, batches: list[TableBatch], position: Position, seq: int) -> None:
+        """Append the records of the batches; rows at or below the stream's seq are skipped. All or nothing."""
+        if not batches:
+            return
+        key = batches[0].stream, batches[0].session_date
+        if key not in self._progress:
+            if key in self._unknown:
+                raise SinkUnavailable(f"jsonl: {key[0]} {key[1]} must be resumed after a failed write", resume=True)
+            self.resume(*key)
+        progress = self._progress[key]
+        try:
+            for batch in batches:
+                if batch.table in KINDS and len(batch):
+                    self._append(batch, progress)
+            self._files.commit()
+        except OSError as error:
+            resume = not self._files.roll_back()
+            if resume:
+                self._forget(key)
+            raise SinkUnavailable(
+                f"jsonl: cannot write under {progress.folder}: {error.strerror}; free space or mend the disk, it is tried again",
+                path=str(progress.folder), errno=error.errno, resume=resume,
+            ) from error  # fmt: skip
+        progress.seq, progress.position = max(progress.seq, seq), position
+        if self._clock.monotonic_ns() - self._synced_ns >= self._settings.sync_s * 1e9:
+            self.sync()
+
+    def sync(self) -> None:
+        """Flush the file system, then save the positions of the streams that moved."""
+        moved = [
+            (key, progress)
+            for key, progress in self._progress.items()
+            if (progress.seq, progress.position) != (progress.saved_seq, progress.saved_position)
+        ]
+        self._synced_ns = self._clock.monotonic_ns()
+        if not moved:
+            return
+        try:
+            sync_file_system(self._root)
+            for (stream, session_date), progress in moved:
+                self._save_position(stream, session_date, progress)
+        except OSError as error:
+            # After a failed flush the pages may be gone: nothing after the saved positions can be trusted (`resume` cuts it off).
+            for key, _progress in moved:
+                self._forget(key)
+            raise SinkUnavailable(
+                f"jsonl: cannot sync {self._root}: {error.strerror}", path=str(self._root), errno=error.errno, resume=True
+            ) from error
+
+    def _forget(self, key: tuple[str, int]) -> None:
+        """What the files of a stream and date hold is not known any more: only `resume` can tell."""
+        self._files.close(self._progress.pop(key).folder)
+        self._unknown.add(key)
+
+    def close_stream(self, stream: str, session_date: int) -> None:
+        """The date is finished: sync and close its files."""
+        self.sync()
+        progress = self._progress.pop((stream, session_date), None)
+        if progress is not None:
+            self._files.close(progress.folder)
+
+    def close(self) -> None:
+        """Sync and close everything."""
+        try:
+            self.sync()
+        finally:
+            self._files.close(None)
+            self._progress.clear()
+
+    def _position_path(self, stream: str, session_date: int) -> Path:
+        return self._root / ".positions" / f"{stream}-{session_date}.json"
+
+    def _read_position(self, stream: str, session_date: int) -> tuple[int, Position | None]:
+        path = self._position_path(stream, session_date)
+        try:
+            record = json.loads(path.read_bytes())
+            position = record["position"]
+            return int(record["seq"]), Position(*(int(part) for part in position)) if position else None
+        except FileNotFoundError:
+            return 0, None
+        except (ValueError, KeyError, TypeError):
+            # Unreadable is the same as none: the files are cut to nothing and written again from the journal.
+            return 0, None
+
+    def _save_position(self, stream: str, session_date: int, progress: _Progress) -> None:
+        record = {"stream": stream, "session_date": session_date, "seq": progress.seq, "position": progress.position}
+        write_atomically(self._position_path(stream, session_date), json.dumps(record).encode())
+        progress.saved_seq, progress.saved_position = progress.seq, progress.position
+
+    def _append(self, batch: TableBatch, progress: _Progress) -> None:
+        kind = KINDS[batch.table]
+        for symbol, data in self._records(batch, progress.seq):
+            key = kind, batch.symbols[symbol]
+            path = progress.paths.get(key)
+            if path is None:
+                path = str(progress.folder / file_name(key[1], kind, batch.session_date))
+                progress.paths[key] = path
+            self._files.append(path, data)
+
+    def _records(self, batch: TableBatch, after_seq: int) -> Iterator[tuple[int, memoryview]]:
+        """(symbol, lines) for each symbol of the batch, rows in their order; rows at or below `after_seq` are left out."""
+        columns = batch.columns
+        symbols: Int32 = np.ascontiguousarray(columns["symbol"], np.int32)
+        seq: UInt64 = np.ascontiguousarray(columns["seq"], np.uint64)
+        first = int(np.searchsorted(seq, np.uint64(after_seq), side="right"))
+        order: Int64 = first + np.argsort(symbols[first:], kind="stable")
+        frames = self._frames(batch)
+        arguments = _ARGUMENTS[batch.table](columns)
+        formatter = _FORMATTERS[batch.table]
+        levels = 2 * arguments[0].shape[1] if batch.table == "book_snapshots" else 0
+        longest = int(np.diff(frames.head_ends).max(initial=0))
+        room = RECORD_BYTES + levels * LEVEL_BYTES + longest + len(frames.tail)
+        for start in range(0, len(order), ROWS_FORMATTED):
+            part = order[start : start + ROWS_FORMATTED]
+            if len(self._buffer) < room * len(part):
+                self._buffer = np.empty(room * len(part), np.uint8)
+            ends = np.empty(len(part), np.int64)
+            formatter(
+                self._buffer, ends, part, frames, symbols, seq, _int64(columns["ts_event"]), _int64(columns["ts_recv"]), *arguments
+            )
+            numbers = symbols[part]
+            stops = np.append(np.flatnonzero(numbers[1:] != numbers[:-1]) + 1, len(part))
+            view = memoryview(self._buffer)
+            begin = 0
+            for stop in stops.tolist():
+                end = int(ends[stop - 1])
+                yield int(numbers[stop - 1]), view[begin:end]
+                begin = end
+
+    def _frames(self, batch: TableBatch) -> Frames:
+        """Heads of all symbols and the tail; made anew only when the list has grown or is another one."""
+        known = self._heads.get(batch.stream)
+        if known is not None and known[0] is batch.symbols and known[1] == len(batch.symbols):
+            return known[2]
+        count = len(batch.symbols)
+        heads = [f'{{"symbol":{json.dumps(name)},"timestamp":"'.encode() for name in batch.symbols[:count]]
+        ends = np.zeros(count + 1, np.int64)
+        np.cumsum([len(head) for head in heads], out=ends[1:])
+        tail = f',"stream":{json.dumps(batch.stream)},"seq":'.encode()
+        frames = Frames(
+            np.frombuffer(b"".join(heads), np.uint8), ends, np.frombuffer(tail, np.uint8), *new_york_offsets()
+        )
+        self._heads[batch.stream] = batch.symbols, count, frames
+        return frames
+
+
+def _int64(column: Any) -> Int64:
+    return np.ascontiguousarray(column, np.int64)
+
+
+def _packed(conditions: Any) -> UInt64:
+    """Conditions as packed hex characters; taken as texts too."""
+    if isinstance(conditions, np.ndarray) and conditions.dtype.kind == "u":
+        return np.ascontiguousarray(conditions, np.uint64)
+    return np.array([int.from_bytes(str(text).encode("ascii")[:8], "little") for text in conditions], np.uint64)
+
+
+def _book_arguments(columns: dict[str, Any]) -> tuple[Any, ...]:
+    return tuple(_int64(columns[name]) for name in ("bid_px", "bid_sz", "ask_px", "ask_sz"))
+
+
+def _quote_arguments(columns: dict[str, Any]) -> tuple[Any, ...]:
+    return (
+        _int64(columns["bid"]), _int64(columns["bid_size"]), np.ascontiguousarray(columns["bid_market_center"], np.int32),
+        _int64(columns["ask"]), _int64(columns["ask_size"]), np.ascontiguousarray(columns["ask_market_center"], np.int32),
+        _int64(columns["total_volume"]), np.ascontiguousarray(columns["snapshot"], np.uint8),
+    )  # fmt: skip
+
+
+def _trade_arguments(columns: dict[str, Any]) -> tuple[Any, ...]:
+    return (
+        _int64(columns["price"]), _int64(columns["size"]), np.ascontiguousarray(columns["market_center"], np.int32),
+        _packed(columns["conditions"]), np.ascontiguousarray(columns["tick_id"], np.uint64),
+        np.ascontiguousarray(columns["aggressor"], np.uint8), np.ascontiguousarray(columns["basis"], np.uint8),
+        _int64(columns["total_volume"]), _int64(columns["bid"]), _int64(columns["ask"]),
+    )  # fmt: skip
+
+
+_ARGUMENTS: Final = {"book_snapshots": _book_arguments, "quotes": _quote_arguments, "trades": _trade_arguments}
+_FORMATTERS: Final[dict[str, Any]] = {"book_snapshots": format_books, "quotes": format_quotes, "trades": format_trades}
