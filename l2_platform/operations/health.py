@@ -12,8 +12,8 @@ from l2_platform.operations.plan import LOOPBACK, Health, Part
 from l2_platform.operations.supervisord import Process
 from l2_platform.settings import Settings
 
-WORKING_STATES = frozenset({"standby", "syncing", "live", "draining", "idle", "running", "ok"})
-"""Heartbeat states of a worker that does what it should."""
+WORKING_STATES = frozenset({"standby", "live", "draining", "idle", "running", "ok"})
+"""Heartbeat states of a worker that does what it should; `syncing` is on the way there."""
 FRESH_S = 5.0
 """A heartbeat older than this is no sign of life, s."""
 ASK_TIMEOUT_S = 3.0

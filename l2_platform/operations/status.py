@@ -10,7 +10,8 @@ import psutil
 
 from l2_platform.clock import Clock
 from l2_platform.errors import L2Error
-from l2_platform.journal.reader import list_streams, read_durable
+from l2_platform.journal.durable import read_durable
+from l2_platform.journal.layout import list_streams
 from l2_platform.operations import disk
 from l2_platform.operations.health import examine
 from l2_platform.operations.orphans import find_orphans

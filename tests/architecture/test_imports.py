@@ -14,7 +14,18 @@ def test_import_contracts_hold():
 
 
 def test_collector_process_loads_no_heavy_module():
-    heavy = {"numpy", "numba", "pandas", "polars", "pyarrow", "structlog", "rich", "typer", "dagster", "clickhouse_connect"}
+    heavy = {
+        "numpy",
+        "numba",
+        "pandas",
+        "polars",
+        "pyarrow",
+        "structlog",
+        "rich",
+        "typer",
+        "dagster",
+        "clickhouse_connect",
+    }
     code = f"import sys, l2_platform.collectors.__main__; print(sorted({heavy!r} & sys.modules.keys()))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

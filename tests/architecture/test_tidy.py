@@ -16,14 +16,18 @@ LONGER: dict[str, str] = {}
 FUNCTION_LINES_MAX = 70
 BANNED_NAMES = {"utils", "util", "helpers", "helper", "common", "misc", "base", "core", "lib", "manager"}
 MACHINE_PATHS = re.compile(r"/(?:home|Users)/[a-z]\w+/|/tmp/\w+|/work/")
-PACKAGE_INDEX = re.compile(r"--(?:extra-)?index-url\s+\S|https?://[^\s\"']*(?:artifactory|nexus|pypi)[^\s\"']*/simple", re.IGNORECASE)
+PACKAGE_INDEX = re.compile(
+    r"--(?:extra-)?index-url\s+\S|https?://[^\s\"']*(?:artifactory|nexus|pypi)[^\s\"']*/simple", re.IGNORECASE
+)
 
 
 def tracked_files() -> list[Path]:
     done = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False)
     if done.returncode:
         # a source archive without history: every file that is no cache
-        return [path for path in ROOT.rglob("*") if path.is_file() and not {".venv", ".l2", "__pycache__"} & set(path.parts)]
+        return [
+            path for path in ROOT.rglob("*") if path.is_file() and not {".venv", ".l2", "__pycache__"} & set(path.parts)
+        ]
     return [ROOT / name for name in done.stdout.splitlines() if (ROOT / name).is_file()]
 
 
@@ -70,7 +74,9 @@ def test_functions_are_short(path: Path):
 
 def test_longer_modules_are_still_longer():
     for name in LONGER:
-        assert (ROOT / name).read_text(encoding="utf-8").count("\n") > LINES_MAX, f"{name} has become small: take it off the list"
+        assert (ROOT / name).read_text(encoding="utf-8").count("\n") > LINES_MAX, (
+            f"{name} has become small: take it off the list"
+        )
 
 
 def test_no_file_or_folder_has_a_name_that_says_nothing():
