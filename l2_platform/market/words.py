@@ -21,8 +21,7 @@ _SIXES: Final = np.uint64(0x0606060606060606)
 _NIBBLES: Final = np.uint64(0xF0F0F0F0F0F0F0F0)
 
 
-@intrinsic
-def pointer_of(_context: Any, array: Any) -> Any:
+def _pointer_of(_context: Any, array: Any) -> Any:
     """Where the elements of a contiguous array are, to be indexed like it (no negative index, no len).
 
     Passing an array to a function counts references, atomically, twice a call: more than most small functions do. The array must
@@ -32,11 +31,14 @@ def pointer_of(_context: Any, array: Any) -> Any:
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         return context.make_array(signature.args[0])(context, builder, arguments[0]).data
 
-    return types.CPointer(array.dtype)(array), generate
+    pointer: Any = types.CPointer
+    return pointer(array.dtype)(array), generate
 
 
-@intrinsic
-def load_word(_context: Any, buffer: Any, at: Any) -> Any:
+pointer_of: Any = intrinsic(_pointer_of)
+
+
+def _load_word(_context: Any, buffer: Any, at: Any) -> Any:
     """The eight bytes at `at` of a uint8 array or of its pointer, as a uint64; no bounds check."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
@@ -49,8 +51,10 @@ def load_word(_context: Any, buffer: Any, at: Any) -> Any:
     return types.uint64(buffer, types.int64), generate
 
 
-@intrinsic
-def trailing_zeros(_context: Any, word: Any) -> Any:
+load_word: Any = intrinsic(_load_word)
+
+
+def _trailing_zeros(_context: Any, _word: Any) -> Any:
     """Zero bits below the lowest set bit; 64 for 0."""
 
     def generate(_target: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
@@ -59,14 +63,19 @@ def trailing_zeros(_context: Any, word: Any) -> Any:
     return types.int64(types.uint64), generate
 
 
-@intrinsic
-def bits_set(_context: Any, word: Any) -> Any:
+trailing_zeros: Any = intrinsic(_trailing_zeros)
+
+
+def _bits_set(_context: Any, _word: Any) -> Any:
     """Number of set bits."""
 
     def generate(_target: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
         return builder.ctpop(arguments[0])
 
     return types.int64(types.uint64), generate
+
+
+bits_set: Any = intrinsic(_bits_set)
 
 
 @inline_kernel

@@ -289,7 +289,7 @@ def parse_date(buffer: UInt8, start: int, stop: int) -> tuple[Number, int]:
 
 
 @plain_kernel
-def offset_index(utc_ns: int, transitions: Int64, spans: int) -> Number:
+def span_index(utc_ns: int, transitions: Int64, spans: int) -> Number:
     """Index of the span of the offset table (of `spans` spans) that holds `utc_ns`."""
     low = 0
     high = spans
@@ -306,8 +306,8 @@ def offset_index(utc_ns: int, transitions: Int64, spans: int) -> Number:
 def utc_from_wall(local: int, hint_utc_ns: int, transitions: Int64, offsets: Int64, spans: int) -> Number:
     """UTC ns of a local time in ns; see `new_york_ns`."""
     # New York's offset is between -5 h and -4 h: the two candidates bracket every answer
-    before = offset_index(local + 3 * HOUR_NS, transitions, spans)
-    after = offset_index(local + 6 * HOUR_NS, transitions, spans)
+    before = span_index(local + 3 * HOUR_NS, transitions, spans)
+    after = span_index(local + 6 * HOUR_NS, transitions, spans)
     if before == after:
         return local - offsets[before]
     early = local - offsets[before]
@@ -334,16 +334,28 @@ def new_york_ns(days: int, tod_ns: int, hint_utc_ns: int, transitions: Int64, of
 
 
 @plain_kernel
-def steady_span(local_ns: int, transitions: Int64, offsets: Int64, spans: int) -> tuple[Number, Number, Number]:
+def steady_span_at(local_ns: int, transitions: Int64, offsets: Int64, spans: int) -> tuple[Number, Number, Number]:
     """`(from, to, offset)`: local times in [from, to) around `local_ns` have this offset and happen once; (0, 0, 0) near a change.
 
     Lets a loop convert with one subtraction until it leaves the span. `spans` is the length of the tables.
     """
-    before = offset_index(local_ns + 3 * HOUR_NS, transitions, spans)
-    after = offset_index(local_ns + 6 * HOUR_NS, transitions, spans)
+    before = span_index(local_ns + 3 * HOUR_NS, transitions, spans)
+    after = span_index(local_ns + 6 * HOUR_NS, transitions, spans)
     if before != after or before + 1 >= spans:
         return 0, 0, 0
     return transitions[before] - 3 * HOUR_NS, transitions[before + 1] - 6 * HOUR_NS, offsets[before]
+
+
+@plain_kernel
+def offset_index(utc_ns: int, transitions: Int64) -> Number:
+    """`span_index` for an array."""
+    return span_index(utc_ns, transitions, len(transitions))
+
+
+@plain_kernel
+def steady_span(local_ns: int, transitions: Int64, offsets: Int64) -> tuple[Number, Number, Number]:
+    """`steady_span_at` for arrays."""
+    return steady_span_at(local_ns, transitions, offsets, len(transitions))
 
 
 @inline_kernel

@@ -21,7 +21,7 @@ from l2_platform.feeds.iqfeed.bytes_kernels import (
     parse_price,
     parse_time_of_day_ns,
     parse_uint64,
-    steady_span,
+    steady_span_at,
     utc_from_wall,
 )
 from l2_platform.market.compiled import Number, inline_kernel, kernel, plain_kernel
@@ -168,7 +168,7 @@ def utc_of(
     if local >= clock[_SPAN] and local < clock[_SPAN + 1]:
         result = local - clock[_SPAN + 2]
     else:
-        begin, end, offset = steady_span(local, transitions, offsets, spans)
+        begin, end, offset = steady_span_at(local, transitions, offsets, spans)
         clock[_SPAN] = begin
         clock[_SPAN + 1] = end
         clock[_SPAN + 2] = offset
