@@ -78,9 +78,7 @@ def test_links_inside_the_repository_lead_somewhere(path: Path):
 
 def test_every_table_and_column_is_described():
     text = (ROOT / "docs" / "data.md").read_text(encoding="utf-8")
-    sections = {
-        title: body for title, body in re.findall(r"^### `(\w+)`\n(.*?)(?=^##|\Z)", text, re.MULTILINE | re.DOTALL)
-    }
+    sections = dict(re.findall(r"^### `(\w+)`\n(.*?)(?=^##|\Z)", text, re.MULTILINE | re.DOTALL))
     sql = "".join(path.read_text(encoding="utf-8") for path in MIGRATIONS)
     tables = re.findall(r"CREATE TABLE IF NOT EXISTS \{database\}\.(\w+)\n\((.*?)\n\)", sql, re.DOTALL)
     assert tables

@@ -46,7 +46,13 @@ class Instance:
 
     def l2(self, *arguments: str, timeout: float = 280) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [L2, *arguments], env=self.environment, cwd=self.home, capture_output=True, text=True, timeout=timeout, check=False
+            [L2, *arguments],
+            env=self.environment,
+            cwd=self.home,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
         )
 
     def status(self) -> dict:
@@ -80,7 +86,12 @@ def instance(tmp_path_factory):
 def test_everything_is_healthy_after_up(instance):
     status = instance.status()
     assert status["overall"] == "healthy", status["reasons"]
-    assert {part["name"] for part in status["parts"]} >= {"warehouse", "deliver-jsonl", "collector-iqfeed-depth-0", "dagster-webserver"}
+    assert {part["name"] for part in status["parts"]} >= {
+        "warehouse",
+        "deliver-jsonl",
+        "collector-iqfeed-depth-0",
+        "dagster-webserver",
+    }
     assert instance.l2("status").returncode == 0
 
 
@@ -95,14 +106,18 @@ def test_second_up_changes_nothing(instance):
 
 def test_up_with_other_settings_says_so(instance):
     environment = {**instance.environment, "L2_JSONL__LEVELS": "5"}
-    done = subprocess.run([L2, "up"], env=environment, cwd=instance.home, capture_output=True, text=True, timeout=100, check=False)
+    done = subprocess.run(
+        [L2, "up"], env=environment, cwd=instance.home, capture_output=True, text=True, timeout=100, check=False
+    )
     assert "other settings" in done.stdout
 
 
 def test_killed_worker_comes_back(instance):
     before = instance.pids()
     os.kill(before["deliver-jsonl"], signal.SIGKILL)
-    instance.wait(lambda: instance.pids().get("deliver-jsonl") not in {0, before["deliver-jsonl"]}, "a new deliver-jsonl")
+    instance.wait(
+        lambda: instance.pids().get("deliver-jsonl") not in {0, before["deliver-jsonl"]}, "a new deliver-jsonl"
+    )
     instance.wait(lambda: instance.status()["overall"] == "healthy", "a healthy instance")
     after = instance.pids()
     assert {name: pid for name, pid in after.items() if name != "deliver-jsonl"} == {
@@ -128,7 +143,11 @@ def test_killed_process_manager_is_adopted_without_a_double(instance):
     assert instance.l2("status").returncode == 1
     again = instance.l2("up")
     assert again.returncode == 0, again.stderr
-    assert not [pid for pid in before.values() if psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE]
+    assert not [
+        pid
+        for pid in before.values()
+        if psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    ]
     assert instance.status()["overall"] == "healthy"
 
 
