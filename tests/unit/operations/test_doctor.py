@@ -37,7 +37,9 @@ def test_account_limit_is_read_from_the_customer_line():
     assert doctor.account_limit(lines) == 500
 
 
-@pytest.mark.parametrize("line", ["", "S,CUST", "S,CUST,real_time,1.2.3.4,60002,tok,6.2.0.25,,NYSE,,,QT_API", "T,20250725 10:00:00"])
+@pytest.mark.parametrize(
+    "line", ["", "S,CUST", "S,CUST,real_time,1.2.3.4,60002,tok,6.2.0.25,,NYSE,,,QT_API", "T,20250725 10:00:00"]
+)
 def test_account_limit_is_unknown_without_a_number(line):
     assert doctor.account_limit([line]) is None
 
