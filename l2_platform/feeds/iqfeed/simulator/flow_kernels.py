@@ -1,4 +1,3 @@
-# ruff: noqa: PLR0917  (kernels take arrays and scalars by place)
 """Order flow as compiled kernels over arrays: a seeded market whose trades consume resting orders.
 
 Each side of each book is one array of orders, best first, oldest first within a price, so the top is element 0. A step of the

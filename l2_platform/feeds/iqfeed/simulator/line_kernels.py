@@ -1,4 +1,3 @@
-# ruff: noqa: PLR0917  (kernels take arrays and scalars by place)
 """Rows to wire lines, and the choice of lines for a client, as compiled kernels over bytes.
 
 A batch is one buffer with the end and the symbol of every line. What does not belong here: which fields exist (`layouts`), what a
