@@ -120,7 +120,7 @@ def _feed_parts(settings: Settings) -> list[Part]:
     parts = []
     ports = settings.ports
     if settings.feed.kind == "simulated":
-        command = (sys.executable, "-m", "l2_platform.feeds.iqfeed.simulator")
+        command = (str(Path(sys.executable).parent / "l2"), "simulate", "--wait")
         listens = (ports.simulator_control, ports.level1, ports.lookup, ports.level2, ports.admin)
         parts.append(Part("simulator", command, Phase.FEED, Health.PORT, ports=listens))
     parts += [
