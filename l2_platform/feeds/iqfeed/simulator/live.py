@@ -13,7 +13,7 @@ import numpy as np
 
 from l2_platform.feeds.iqfeed.simulator import flow_kernels as flow
 from l2_platform.feeds.iqfeed.simulator import line_kernels as lines
-from l2_platform.feeds.iqfeed.simulator.history import TradeHistory
+from l2_platform.feeds.iqfeed.simulator.history import TradeHistory, tick_lines
 from l2_platform.feeds.iqfeed.simulator.layouts import DEFAULT_NAMES, Layout
 from l2_platform.feeds.iqfeed.simulator.market import Market
 from l2_platform.feeds.iqfeed.simulator.source import DepthListener, Level1Listener, LineBatch
