@@ -163,7 +163,8 @@ class Collector:
                 if not self._pulse():
                     return None
         recorder = Recorder(writer, self._clock, self._log, self._pulse)
-        if date != recorded:
+        if found.last_seq == 0:
+            # also when an earlier start died before it could say so: telling it twice before the first line changes nothing
             recorder.control("session", 0, session_date=date, reset=True)
         recorder.control(
             "collector_start",

@@ -20,6 +20,7 @@ from l2_platform.feeds.iqfeed.messages import (
     FieldsUnacknowledged,
     ProtocolAcked,
     ProtocolRefused,
+    ServerConnected,
     ServerDisconnected,
     Stats,
     Unauthorized,
@@ -292,8 +293,8 @@ class AdminSession(FeedSession):
             self._see_stats(event)
 
     def _see_stats(self, stats: Stats) -> None:
-        if self.logged_in and not stats.connected:
-            self._events.append(ServerDisconnected())
+        if stats.connected != self.logged_in and (self.logged_in is not None or not stats.connected):
+            self._events.append(ServerConnected() if stats.connected else ServerDisconnected())
         self.logged_in = stats.connected
         if stats.connected:
             self._refused = False

@@ -10,7 +10,9 @@ import pytest
 from l2_platform.cli import output
 
 
-@pytest.mark.parametrize(("size", "text"), [(0, "0 B"), (999, "999 B"), (1400, "1.4 KB"), (2 << 30, "2.1 GB"), (5e15, "5000.0 TB")])
+@pytest.mark.parametrize(
+    ("size", "text"), [(0, "0 B"), (999, "999 B"), (1400, "1.4 KB"), (2 << 30, "2.1 GB"), (5e15, "5000.0 TB")]
+)
 def test_sizes_for_people(size, text):
     assert output.text_from_bytes(size) == text
 
@@ -23,8 +25,15 @@ def test_durations_for_people(seconds, text):
 
 
 def test_json_writes_times_decimals_and_paths(capsys):
-    output.print_json({"at": datetime(2025, 1, 2, tzinfo=UTC), "day": date(2025, 1, 2), "px": Decimal("1.50"), "file": Path("a")})
-    assert json.loads(capsys.readouterr().out) == {"at": "2025-01-02T00:00:00+00:00", "day": "2025-01-02", "px": "1.50", "file": "a"}
+    output.print_json(
+        {"at": datetime(2025, 1, 2, tzinfo=UTC), "day": date(2025, 1, 2), "px": Decimal("1.50"), "file": Path("a")}
+    )
+    assert json.loads(capsys.readouterr().out) == {
+        "at": "2025-01-02T00:00:00+00:00",
+        "day": "2025-01-02",
+        "px": "1.50",
+        "file": "a",
+    }
 
 
 def test_json_refuses_what_it_does_not_know():

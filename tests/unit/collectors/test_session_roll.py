@@ -89,7 +89,7 @@ def test_table_is_used_before_the_calendar_is_loaded():
 
 
 def test_calendar_without_a_next_session_is_an_error():
-    with pytest.raises(ConfigError, match="session.calendar"):
+    with pytest.raises(ConfigError, match="knows no session"):
         SessionRoll("XNYS", 60, nothing).start(NOON, None)
 
 
