@@ -59,8 +59,9 @@ def show(
 
     settings = load_settings()
     prepare_numba(settings.cache_dir / "numba")
+    from l2_platform.delivery.pipeline import source_of
     from l2_platform.market.sessions import load_calendar
-    from l2_platform.replay.books import BookReader, source_of, stream_of
+    from l2_platform.replay.books import BookReader, stream_of
 
     if watch and at is not None:
         raise InputError("--watch follows the live book and --at shows one instant: use one of them")

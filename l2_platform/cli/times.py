@@ -14,17 +14,16 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 def session_date_from_text(text: str, option: str) -> int:
     """YYYYMMDD of `2026-11-20` or `20261120`; InputError names the option."""
     match = re.fullmatch(r"(\d{4})-?(\d{2})-?(\d{2})", text.strip())
+    parts = [int(part) for part in match.groups()] if match is not None else [0, 0, 0]
     try:
-        if match is None:
-            raise ValueError
-        day = date(*(int(part) for part in match.groups()))  # type: ignore[arg-type]
+        day = date(parts[0], parts[1], parts[2])
     except ValueError:
         raise InputError(f"{option} {text!r} is no date; write it as 2026-11-20") from None
     return day.year * 10_000 + day.month * 100 + day.day
 
 
 def instant_from_text(text: str, option: str) -> int:
-    """ns since the epoch of `2012-06-21T10:00:00[.ffffff][offset]`; without an offset it is New York time."""
+    """Nanoseconds since the epoch of `2012-06-21T10:00:00[.ffffff][offset]`; without an offset it is New York time."""
     try:
         moment = datetime.fromisoformat(text.strip())
     except ValueError:

@@ -4,7 +4,6 @@ SIGTERM drains to the durable position of that moment, saves checkpoints and end
 lease (`--wait`) or exits 75. Imports are delivered by the command that imports them, not here.
 """
 
-import gc
 import signal
 import sys
 from pathlib import Path
@@ -16,6 +15,7 @@ from l2_platform.delivery.follower import Follower, JournalSource
 from l2_platform.delivery.pipeline import Pipeline, source_of
 from l2_platform.errors import ConfigError, L2Error
 from l2_platform.journal.reader import list_streams, read_durable
+from l2_platform.market.events import NULL_TS
 from l2_platform.market.sessions import load_calendar
 from l2_platform.monitoring.heartbeat import Heartbeat, Lease
 from l2_platform.settings import Settings
@@ -32,7 +32,7 @@ def make_sink(name: str, settings: Settings) -> Sink:
     if name == "clickhouse":
         return ClickHouseSink(settings)
     if name == "jsonl":
-        return JsonlSink(settings.jsonl_dir, settings.jsonl)
+        return JsonlSink(settings.jsonl, settings.jsonl_dir, SystemClock())
     raise ConfigError(f"no sink is called {name!r}; there are {', '.join(SINKS)}")
 
 
@@ -46,7 +46,7 @@ def make_pipeline(stream: str, settings: Settings, default_symbol: str | None = 
     calendar = load_calendar(settings.calendar_name, settings.session.roll_margin_s)
 
     def session_start(session_date: int) -> int:
-        return calendar.windows(session_date)[0].start
+        return calendar.windows(session_date)[0].start if calendar.is_session(session_date) else NULL_TS
 
     return Pipeline(
         stream, levels=settings.jsonl.levels, interval_ms=settings.jsonl.l2_interval_ms, session_start=session_start,
@@ -133,8 +133,6 @@ class Delivery:
         for stream in list_streams(self._settings.journal_dir):
             if stream not in self._followers and source_of(stream) != "import":
                 self._followers[stream] = make_follower(stream, self._sink, self._settings, self._clock)
-                # What is alive for good (kernels, tables) need not be walked by every collection.
-                gc.freeze()
 
     def _trouble(self) -> str:
         return next((f"{name}: {follower.error}" for name, follower in self._followers.items() if follower.error), "")

@@ -178,12 +178,11 @@ class GapTracker:
         assert self.open is not None
         old, self.open, self._closing = self.open, None, False
         number, ordinal = self._key(seq)
-        self._rows.append(
-            Gap(
-                old.gap_id, old.cause, old.ts_from, max(ts_to, old.ts_from), state, old.version + 1, old.seq_before, old.symbols,
-                old.evidence, number, ordinal,
-            )  # fmt: skip
-        )
+        closed = Gap(
+            old.gap_id, old.cause, old.ts_from, max(ts_to, old.ts_from), state, old.version + 1, old.seq_before, old.symbols,
+            old.evidence, number, ordinal,
+        )  # fmt: skip
+        self._rows.append(closed)
 
     def _emit_closed(self, cause: str, ts_from: int, ts_to: int, seq: int, symbols: list[str], evidence: dict[str, Any]) -> None:
         number, ordinal = self._key(seq)

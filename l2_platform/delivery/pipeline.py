@@ -77,6 +77,7 @@ class Pipeline:
         """Go to a date of the journal; `context` is what its first segment header says of the decoder."""
         if session_date == self.session_date:
             return
+        first = self.session_date == 0
         self.session_date, self.seq, self._ordinal = session_date, 0, 0
         start = self._session_start(session_date) if self._session_start and self.source == "live" else NULL_TS
         still_open = self.gaps.open is not None
@@ -84,8 +85,9 @@ class Pipeline:
         if still_open and start != NULL_TS:
             # The link was down when the session rolled: the gap goes on in the new date, from its start.
             self.gaps.on_control("disconnect", {"reason": "open at the roll", "last_byte_ns": start}, start, 0)
-        if context and self.decoder is not None:
-            self.decoder.restore_context(context)
+        # A live date is read with what its own first header says, so that it stands alone; an import's dates follow each other.
+        if context and isinstance(self.decoder, Level1Decoder) and (first or self.source == "live"):
+            self.decoder.restore(context)
 
     def process(self, items: list[Item], ts_written: int) -> list[TableBatch]:
         """Rows of the items, at most one batch a table, in seq order. All items belong to the current date."""

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from l2_platform.delivery.gaps import Gap
-from l2_platform.feeds.iqfeed.decode_level1 import parse_correction
+from l2_platform.feeds.iqfeed.layouts import parse_correction
 from l2_platform.market.events import (
     CONTENT_QUOTE,
     CONTENT_TRADE,

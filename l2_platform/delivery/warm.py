@@ -3,6 +3,7 @@
 import tempfile
 from pathlib import Path
 
+from l2_platform.clock import SystemClock
 from l2_platform.delivery.pipeline import Pipeline
 from l2_platform.journal.frame import Position
 from l2_platform.journal.importing import write_finished_stream
@@ -36,7 +37,7 @@ def warm_kernels() -> None:
             pipeline = Pipeline(stream, levels=10, interval_ms=100, default_symbol="A")
             pipeline.begin_date(_DATE, None)
             batches = pipeline.process(JournalReader(root, stream, _DATE, durable_path=None).read(1 << 20), 0)
-            sink = JsonlSink(root / "jsonl", JsonlSettings())
+            sink = JsonlSink(JsonlSettings(), root / "jsonl", SystemClock())
             sink.open()
             sink.write(batches, Position(_DATE, 1, len(data)), pipeline.seq)
             sink.close()

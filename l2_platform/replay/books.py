@@ -186,8 +186,11 @@ class BookReader:
         number = self.pipeline.symbols.number(symbol)
         if number is None:
             return BookView(symbol, self.stream, self.session_date, self.pipeline.seq, self.ts, Trust.BUILDING, [], [])
-        trust, bids, asks = self.engine.top(number, levels)
-        return BookView(symbol, self.stream, self.session_date, self.pipeline.seq, self.ts, Trust(trust), bids, asks)
+        bids, asks = (
+            [(int(price), int(size), int(count)) for price, size, count in side] for side in self.engine.top(number, levels)
+        )
+        trust = self.engine.trust(number)
+        return BookView(symbol, self.stream, self.session_date, self.pipeline.seq, self.ts, trust, bids, asks)
 
 
 def head(batch: DepthBatch, count: int) -> DepthBatch:
