@@ -51,6 +51,9 @@ check: $(STAMP) ## ruff, mypy and the import rules
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 
+bench: $(STAMP) ## measure decode and book on this machine
+	@$(BIN)/python -m benchmarks $(ARGS)
+
 clean: ## remove .venv and caches; recorded data (L2_HOME) stays
 	@rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .coverage build dist
 	@find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +
