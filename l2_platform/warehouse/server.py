@@ -18,7 +18,7 @@ import uvicorn
 
 from l2_platform.clock import Clock, SystemClock
 from l2_platform.errors import L2Error, LeaseHeld, WarehouseError
-from l2_platform.monitoring.heartbeat import Heartbeat, Lease
+from l2_platform.monitoring.heartbeat import Heartbeat, Lease, process_start
 from l2_platform.monitoring.logs import configure_logging, get_logger
 from l2_platform.settings import Settings, load_settings
 from l2_platform.warehouse.engine import Engine
@@ -26,7 +26,6 @@ from l2_platform.warehouse.front import Front
 from l2_platform.warehouse.start import (
     HOST,
     WarehouseRecord,
-    process_started_ticks,
     read_record,
     record_path,
     warehouse_password,
@@ -38,12 +37,12 @@ IDLE_LOOK_S: Final = 0.25
 BACKLOG: Final = 512
 
 
-def serve(settings: Settings, *, idle_exit_s: float | None = None, clock: Clock | None = None) -> None:
-    """Run until SIGTERM, SIGINT, or the idle time is over; raise LeaseHeld when another warehouse owns this home."""
+def serve(settings: Settings, *, idle_exit_s: float | None = None, wait: bool = False, clock: Clock | None = None) -> None:
+    """Run until SIGTERM, SIGINT, or the idle time is over; with `wait` a running one is waited for, else LeaseHeld is raised."""
     clock = clock or SystemClock()
     lease = Lease(settings.run_dir / "leases" / WORKER)
     if idle_exit_s is None:
-        _take_over(settings, lease, clock)
+        _take_over(settings, lease, clock, wait=wait)
     else:
         lease.acquire(wait=False)
     try:
@@ -99,7 +98,7 @@ class _Warehouse:
         port = self._listener.getsockname()[1]
         idle = self._idle_exit_s is not None
         write_record(
-            record_path(self._settings), WarehouseRecord(pid, process_started_ticks(pid) or 0, port, self._clock.now_ns(), idle)
+            record_path(self._settings), WarehouseRecord(pid, process_start(pid), port, self._clock.now_ns(), idle)
         )
         self._log.info("warehouse_started", port=port, idle=idle, directory=str(self._settings.warehouse_dir))
 
@@ -129,24 +128,22 @@ class _Warehouse:
                 return
 
 
-def _take_over(settings: Settings, lease: Lease, clock: Clock) -> None:
+def _take_over(settings: Settings, lease: Lease, clock: Clock, *, wait: bool) -> None:
     """Get the lease; a warehouse that would end by itself is asked to end now, any other keeps its place."""
-    try:
-        lease.acquire(wait=False)
-    except LeaseHeld:
-        deadline = clock.monotonic_ns() + int(settings.supervision.stop_s * 1e9)
-        while clock.monotonic_ns() < deadline:
+    deadline = clock.monotonic_ns() + int(settings.supervision.stop_s * 1e9)
+    while True:
+        try:
+            lease.acquire(wait=False)
+        except LeaseHeld:
             record = read_record(record_path(settings))
-            if record is not None and not record.idle:
-                raise
-            if record is not None:
+            if record is not None and record.idle:
                 with suppress(ProcessLookupError):
                     os.kill(record.pid, signal.SIGTERM)
+            elif not wait and (record is not None or clock.monotonic_ns() > deadline):
+                raise
             clock.sleep(IDLE_LOOK_S)
-            with suppress(LeaseHeld):
-                lease.acquire(wait=False)
-                return
-        raise
+        else:
+            return
 
 
 def _listen(port: int) -> socket.socket:
@@ -172,7 +169,8 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         settings = load_settings()
         configure_logging(WORKER, settings.log)
-        serve(settings, idle_exit_s=given.idle_exit)
+        # Started by a process manager, which starts it again at once: waiting for the lease is the calm way.
+        serve(settings, idle_exit_s=given.idle_exit, wait=True)
     except L2Error as error:
         sys.stderr.write(f"{error.message}\n")
         return error.exit_code

@@ -17,9 +17,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
+from pydantic import SecretStr
+
 from l2_platform.clock import Clock, SystemClock
 from l2_platform.errors import WarehouseError
-from l2_platform.settings import Settings
+from l2_platform.monitoring.heartbeat import process_start
+from l2_platform.settings import Settings, field_paths, variable_of
 
 HOST: Final = "127.0.0.1"
 PING_S: Final = 5.0
@@ -52,16 +55,6 @@ def log_path(settings: Settings) -> Path:
     return settings.log_dir / "warehouse.log"
 
 
-def process_started_ticks(pid: int) -> int | None:
-    """Start time of a process in clock ticks since boot; None when there is no such process."""
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return None
-    fields = stat.rpartition(")")[2].split()
-    return None if fields[0] == "Z" else int(fields[19])
-
-
 def write_record(path: Path, record: WarehouseRecord) -> None:
     """Publish, atomically."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -76,7 +69,7 @@ def read_record(path: Path) -> WarehouseRecord | None:
         record = WarehouseRecord(**json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
         return None
-    return record if process_started_ticks(record.pid) == record.started_ticks else None
+    return record if record.started_ticks and process_start(record.pid) == record.started_ticks else None
 
 
 def warehouse_password(settings: Settings) -> str:
@@ -121,7 +114,7 @@ def is_managed(settings: Settings) -> bool:
         pid = int((settings.run_dir / "supervisord.pid").read_text(encoding="ascii"))
     except (OSError, ValueError):
         return False
-    return process_started_ticks(pid) is not None
+    return process_start(pid) != 0
 
 
 def ensure_warehouse(settings: Settings, clock: Clock | None = None) -> tuple[str, int]:
@@ -153,13 +146,24 @@ def _spawn(settings: Settings) -> "subprocess.Popen[bytes]":
     path = log_path(settings)
     path.parent.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "l2_platform.warehouse.server", "--idle-exit", f"{settings.warehouse.idle_exit_s:g}"]
-    environment = {**os.environ, "L2_HOME": str(settings.home), "L2_WAREHOUSE__IDLE_EXIT_S": f"{settings.warehouse.idle_exit_s:g}"}
-    environment["L2_CLICKHOUSE__USER"] = settings.clickhouse.user
     with path.open("ab") as log:
         # a session of its own: Ctrl-C in the command's terminal must not reach it
         return subprocess.Popen(
-            command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, close_fds=True
+            command, env=_environment(settings), stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, close_fds=True
         )
+
+
+def _environment(settings: Settings) -> dict[str, str]:
+    """The child's variables: ours, and the settings that the server reads (some may have been given as arguments)."""
+    found = {"L2_HOME": str(settings.home)}
+    for path in field_paths():
+        section, _, name = path.partition(".")
+        if section in {"warehouse", "clickhouse", "supervision", "log"}:
+            value = getattr(getattr(settings, section), name)
+            found[variable_of(path)] = value.get_secret_value() if isinstance(value, SecretStr) else str(value)
+    # A secret that was read from its file is in the environment now; the child must not be given both.
+    inherited = {name: value for name, value in os.environ.items() if name.removesuffix("_FILE") not in {*os.environ, *found} - {name}}
+    return {**inherited, **found}
 
 
 def _last_line(settings: Settings) -> str:
