@@ -1,0 +1,449 @@
+"""Reads a session date of a stream in order: blocks of data frames, control frames, and what is damaged in between.
+
+Raw and sealed segments read alike, by position. A live stream is read up to its durable position. Every frame's CRC is checked and
+line numbers must follow each other; what does not fit is skipped and reported as `Damage`, never raised.
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+from crc32c import crc32c
+
+from l2_platform.errors import JournalCorrupt
+from l2_platform.journal.durable import Durable, read_durable
+from l2_platform.journal.frame import (
+    FRAME,
+    FRAME_BYTES,
+    FRAME_MAGIC,
+    FRAME_MAGIC_BYTES,
+    Frame,
+    FrameKind,
+    Position,
+    SegmentHeader,
+    decode_segment_header,
+    frame_at,
+)
+from l2_platform.journal.layout import SegmentFile, date_folder, list_dates, list_segments, list_streams, source_of
+from l2_platform.journal.source import SegmentSource, open_source
+
+__all__ = [
+    "Block", "Control", "Damage", "Durable", "JournalReader", "list_dates", "list_streams", "read_durable",
+    "segment_context", "segment_header", "source_of",
+]  # fmt: skip
+
+CHUNK_BYTES: Final = 1 << 20
+_HEADER_GUESS: Final = 1 << 16
+_HEADER_BYTES_MAX: Final = 64 << 20
+_FRAME_DTYPE = np.dtype(
+    [
+        ("crc", "<u4"), ("magic", "<u4"), ("kind", "u1"), ("flags", "u1"), ("zero", "<u2"), ("conn", "<u4"),
+        ("count", "<u4"), ("ts", "<i8"), ("seq", "<u8"), ("length", "<u4"),
+    ]
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Consecutive data frames; the arrays have one element per frame."""
+
+    buffer: npt.NDArray[np.uint8]
+    """All payloads, one after the other; read-only."""
+    frame_start: npt.NDArray[np.int64]
+    """Offset of each frame in `buffer`, and the end of the last: one element more."""
+    frame_seq: npt.NDArray[np.uint64]
+    """seq of the first line of each frame."""
+    frame_count: npt.NDArray[np.uint32]
+    """Lines of each frame."""
+    frame_ts: npt.NDArray[np.int64]
+    """When it was received, ns."""
+    frame_flags: npt.NDArray[np.uint8]
+    """FrameFlag bits."""
+    frame_conn: npt.NDArray[np.uint32]
+    """Connection that it came over."""
+    position: Position
+    """Behind the last frame."""
+    session_date: int
+
+
+@dataclass(frozen=True, slots=True)
+class Control:
+    """A control frame."""
+
+    event: str
+    fields: dict[str, Any]
+    ts_recv: int
+    conn_id: int
+    seq: int
+    """The last line before it."""
+    position: Position
+    """Behind it."""
+    session_date: int
+
+
+@dataclass(frozen=True, slots=True)
+class Damage:
+    """A range that could not be read, or lines that are missing (then both positions are the same)."""
+
+    position_from: Position
+    position_to: Position
+    reason: str
+    seq_from: int = 0
+    """First line known to be lost; 0 when none is or it is not known."""
+    seq_to: int = 0
+    """Last line known to be lost."""
+
+    @property
+    def session_date(self) -> int:
+        """The session date it is in."""
+        return self.position_from.session_date
+
+
+Item = Block | Control | Damage
+
+
+class JournalReader:
+    """Reads one session date from a position on; see the module. Call `close` or let it go."""
+
+    def __init__(
+        self, root: Path, stream: str, session_date: int, *, start: Position | None = None, durable_path: Path | None = None
+    ) -> None:
+        self._folder = date_folder(root, stream, session_date)
+        self._date = session_date
+        self._durable_path = durable_path
+        self._number = start.segment - 1 if start is not None and start.segment > 0 else 0
+        self._start_offset = start.offset if start is not None else 0
+        self._offset = self._start_offset
+        self._source: SegmentSource | None = None
+        self._begin = 0
+        """Offset of the first frame of the segment."""
+        self._seq: int | None = 0 if self._number == 0 and self._offset == 0 else None
+        self._sparse = False
+        self._closed_end: int | None = None
+        """Where the segment ends, once it cannot grow any more."""
+        self._expected_end = 0
+        self._finished = False
+        self._position = start or Position(session_date, 0, 0)
+        self._heads: list[memoryview] = []
+        self._payloads: list[memoryview] = []
+
+    @property
+    def position(self) -> Position:
+        """Everything before this was returned."""
+        return self._position
+
+    @property
+    def finished(self) -> bool:
+        """The date is closed and everything was read."""
+        return self._finished
+
+    def close(self) -> None:
+        """Give the file back; reading on opens it again."""
+        if self._source is not None:
+            self._source.close()
+            self._source = None
+            self._number -= 1
+            self._start_offset = self._offset
+
+    def __del__(self) -> None:
+        if self._source is not None:
+            self._source.close()
+
+    def read(self, max_bytes: int) -> list[Item]:
+        """About `max_bytes` of journal (at least one frame) in order; [] when nothing more is durable now or the date is finished."""
+        items: list[Item] = []
+        left = max_bytes
+        while left > 0 and not self._finished:
+            if self._source is None and not self._open_next(items):
+                break
+            limit = self._limit()
+            if self._offset < limit:
+                before = self._offset
+                self._read_frames(min(max(left, 1), CHUNK_BYTES), limit, items)
+                left -= self._offset - before
+            elif self._closed_end is None:
+                break
+            else:
+                self._leave(items)
+        self._flush(items)
+        return items
+
+    # ── segments ──
+
+    def _open_next(self, items: list[Item]) -> bool:
+        """Open the next segment of the date; False when there is none (yet)."""
+        for _ in range(10):
+            file = next((file for file in list_segments(self._folder) if file.number > self._number), None)
+            if file is None:
+                self._finished = self._date_is_closed()
+                return False
+            try:
+                self._source = open_source(file.path)
+            except FileNotFoundError:
+                continue  # sealed this moment: its other name is there now
+            break
+        if self._source is None or file is None:
+            return False
+        wanted = self._start_offset if file.number == self._number + 1 else 0
+        self._number, self._start_offset = file.number, 0
+        self._closed_end = None
+        self._expected_end = 0
+        self._begin_segment(file, wanted, items)
+        return True
+
+    def _begin_segment(self, file: SegmentFile, wanted: int, items: list[Item]) -> None:
+        assert self._source is not None
+        self._offset = wanted
+        try:
+            header, self._begin = _header_of(self._source, file.path.name)
+        except JournalCorrupt:
+            # Offset 0 is no frame: the search for the next valid one names the damage.
+            self._begin = 0
+            self._position = Position(self._date, self._number, self._offset)
+            return
+        self._sparse = header.sparse
+        if wanted < self._begin:
+            self._offset = self._begin
+            if self._seq is not None and header.last_seq > self._seq and not header.sparse:
+                self._flush(items)
+                here = Position(self._date, self._number, self._begin)
+                items.append(_missing(here, here, self._seq + 1, header.last_seq, "before this segment"))
+            self._seq = header.last_seq if self._seq is None else max(self._seq, header.last_seq)
+        self._position = Position(self._date, self._number, self._offset)
+
+    def _leave(self, items: list[Item]) -> None:
+        """The segment is read to its end."""
+        assert self._source is not None
+        assert self._closed_end is not None
+        if self._expected_end > self._closed_end:
+            self._flush(items)
+            begin, end = (Position(self._date, self._number, at) for at in (self._closed_end, self._expected_end))
+            items.append(Damage(begin, end, f"the segment was cut at {self._closed_end} of {self._expected_end} bytes"))
+        self._source.close()
+        self._source = None
+        self._open_next(items)
+
+    def _limit(self) -> int:
+        """How far the segment may be read now; sets `_closed_end` when that is final."""
+        assert self._source is not None
+        if self._closed_end is not None:
+            return self._closed_end
+        size = self._source.size()
+        durable = read_durable(self._durable_path) if self._durable_path is not None else None
+        if durable is not None and durable.position[:2] == (self._date, self._number) and not self._source.sealed:
+            return min(size, durable.position.offset)
+        later = next((file for file in list_segments(self._folder) if file.number > self._number), None)
+        if later is None and not self._source.sealed and not self._date_is_closed():
+            return 0
+        size = self._source.size()
+        self._closed_end = size
+        if later is not None:
+            self._learn_end(later, size)
+        return self._closed_end
+
+    def _learn_end(self, later: SegmentFile, size: int) -> None:
+        """The next segment's header says where this one ended."""
+        header = segment_header(later)
+        if header is None:
+            return
+        if header.supersedes is not None and header.supersedes[0] == self._number:
+            self._closed_end = min(size, header.supersedes[1])
+        previous = header.previous
+        if previous is not None and (previous.session_date, previous.segment) == (self._date, self._number):
+            self._expected_end = previous.end
+
+    def _date_is_closed(self) -> bool:
+        if self._durable_path is None:
+            return True
+        durable = read_durable(self._durable_path)
+        return durable is not None and durable.position.session_date > self._date
+
+    # ── frames ──
+
+    def _read_frames(self, want: int, limit: int, items: list[Item]) -> None:
+        """Take the whole frames of the next `want` bytes; step over damage when the first is not one."""
+        assert self._source is not None
+        data = self._source.read(self._offset, min(max(want, FRAME_BYTES), limit - self._offset))
+        if not self._take(data, items):
+            whole = self._whole_frame(self._offset, limit)
+            if whole is None or not self._take(whole, items):
+                self._step_over(limit, items)
+
+    def _take(self, data: bytes, items: list[Item]) -> int:
+        """Take the valid frames at the start of `data`; their bytes."""
+        view = memoryview(data)
+        unpack, size, at, data_kind = FRAME.unpack_from, len(data), 0, int(FrameKind.DATA)
+        heads, payloads = self._heads, self._payloads
+        last, offset = self._seq, self._offset
+        while at + FRAME_BYTES <= size:
+            crc, magic, kind, flags, _, conn, count, ts, seq, length = unpack(data, at)
+            body = at + FRAME_BYTES
+            stop = body + length
+            if magic != FRAME_MAGIC or stop > size or crc32c(view[at + 4 : stop]) != crc:
+                break
+            if kind == data_kind and last is not None and seq == last + 1:
+                heads.append(view[at:body])
+                payloads.append(view[body:stop])
+                last = seq + count - 1
+            else:
+                self._offset, self._seq = offset + at, last
+                frame = Frame(at, stop, kind, flags, conn, count, ts, seq)
+                self._take_slowly(frame, view, offset, items)
+                last = self._seq
+            at = stop
+        self._offset, self._seq = offset + at, last
+        if at:
+            self._position = Position(self._date, self._number, self._offset)
+        return at
+
+    def _take_slowly(self, frame: Frame, view: memoryview, offset: int, items: list[Item]) -> None:
+        """A control frame, or one whose number is not the next."""
+        begin = Position(self._date, self._number, offset + frame.start)
+        end = Position(self._date, self._number, offset + frame.end)
+        last = self._seq
+        if last is not None and frame.seq_before > last and not self._sparse:
+            self._flush(items)
+            items.append(_missing(begin, begin, last + 1, frame.seq_before, "between two frames"))
+        elif last is not None and frame.seq_before < last:
+            self._flush(items)
+            items.append(Damage(begin, end, f"frame repeats line {frame.seq_first} after line {last}: skipped"))
+            return
+        payload = view[frame.start + FRAME_BYTES : frame.end]
+        if frame.kind == FrameKind.DATA:
+            self._heads.append(view[frame.start : frame.start + FRAME_BYTES])
+            self._payloads.append(payload)
+        else:
+            self._flush(items)
+            items.append(self._control(frame, payload, end))
+        self._seq = frame.seq_last
+
+    def _control(self, frame: Frame, payload: memoryview, end: Position) -> Control | Damage:
+        begin = end._replace(offset=end.offset - (frame.end - frame.start))
+        if frame.kind != FrameKind.CONTROL:
+            return Damage(begin, end, f"frame of unknown kind {frame.kind}")
+        try:
+            fields = json.loads(bytes(payload))
+            event = fields.pop("event")
+        except (ValueError, KeyError, AttributeError):
+            return Damage(begin, end, "control frame without an event")
+        return Control(event, fields, frame.ts_recv, frame.conn_id, frame.seq_first, end, self._date)
+
+    def _flush(self, items: list[Item]) -> None:
+        """Make a block of the frames taken so far."""
+        if not self._heads:
+            return
+        heads = np.frombuffer(b"".join(self._heads), _FRAME_DTYPE)
+        starts = np.zeros(len(heads) + 1, np.int64)
+        np.cumsum(heads["length"], out=starts[1:])
+        items.append(
+            Block(
+                np.frombuffer(b"".join(self._payloads), np.uint8), starts, heads["seq"].copy(), heads["count"].copy(),
+                heads["ts"].copy(), heads["flags"].copy(), heads["conn"].copy(),
+                Position(self._date, self._number, self._offset), self._date,
+            )
+        )  # fmt: skip
+        self._heads.clear()
+        self._payloads.clear()
+
+    # ── damage ──
+
+    def _whole_frame(self, offset: int, limit: int) -> bytes | None:
+        """All bytes of the frame that seems to begin at `offset`."""
+        assert self._source is not None
+        head = self._source.read(offset, min(FRAME_BYTES, limit - offset))
+        if len(head) < FRAME_BYTES:
+            return None
+        _, magic, *_, length = FRAME.unpack(head)
+        if magic != FRAME_MAGIC or offset + FRAME_BYTES + length > limit:
+            return None
+        data = self._source.read(offset, FRAME_BYTES + length)
+        return data if len(data) == FRAME_BYTES + length else None
+
+    def _step_over(self, limit: int, items: list[Item]) -> None:
+        """Find the next valid frame and report what lies before it."""
+        self._flush(items)
+        frame = self._search(self._offset, limit)
+        stop = frame.start if frame is not None else limit
+        begin, end = (Position(self._date, self._number, at) for at in (self._offset, stop))
+        if frame is not None and self._seq is not None and frame.seq_before > self._seq and not self._sparse:
+            items.append(_missing(begin, end, self._seq + 1, frame.seq_before, "in damaged bytes"))
+        else:
+            items.append(Damage(begin, end, f"damaged bytes {begin.offset}-{end.offset}"))
+        if frame is not None:
+            self._seq = frame.seq_before if self._seq is None else max(self._seq, frame.seq_before)
+        self._offset, self._position = stop, end
+
+    def _search(self, offset: int, limit: int) -> Frame | None:
+        """The next valid frame behind `offset`, across damaged blocks; start and end are offsets in the segment."""
+        assert self._source is not None
+        at = offset
+        while at < limit:
+            data = self._source.read(at, min(CHUNK_BYTES, limit - at))
+            if len(data) < 8:
+                at = max(self._source.hole_end(at + len(data)), at + 1)
+                continue
+            found = data.find(FRAME_MAGIC_BYTES, 4)
+            while found != -1:
+                frame = self._frame_whole(at + found - 4, limit) if at + found - 4 > offset else None
+                if frame is not None:
+                    return frame
+                found = data.find(FRAME_MAGIC_BYTES, found + 1)
+            # A magic may lie across the end of what was read.
+            at += len(data) - 7
+        return None
+
+    def _frame_whole(self, offset: int, limit: int) -> Frame | None:
+        data = self._whole_frame(offset, limit)
+        frame = frame_at(memoryview(data), 0, len(data)) if data is not None else None
+        return frame._replace(start=offset, end=offset + frame.end) if frame is not None else None
+
+
+def _missing(begin: Position, end: Position, first: int, last: int, where: str) -> Damage:
+    return Damage(begin, end, f"lines {first}-{last} are missing, {where}", first, last)
+
+
+def _header_of(source: SegmentSource, name: str) -> tuple[SegmentHeader, int]:
+    try:
+        return decode_segment_header(source.read(0, _HEADER_GUESS), name)
+    except JournalCorrupt:
+        return decode_segment_header(source.read(0, _HEADER_BYTES_MAX), name)
+
+
+def segment_header(file: SegmentFile) -> SegmentHeader | None:
+    """The header of a segment, or None when it is damaged; JournalTooNew when a later program wrote it."""
+    return _with_source(file, lambda source: _header_of(source, file.path.name)[0])
+
+
+def _with_source(file: SegmentFile, ask: Callable[[SegmentSource], SegmentHeader]) -> SegmentHeader | None:
+    for path in (file.raw, file.sealed, file.path.with_suffix(".l2z")):
+        if path is None:
+            continue
+        try:
+            source = open_source(path)
+        except FileNotFoundError:
+            continue
+        try:
+            return ask(source)
+        except JournalCorrupt:
+            continue
+        finally:
+            source.close()
+    return None
+
+
+def segment_context(root: Path, stream: str, session_date: int, position: Position | None = None) -> dict[str, Any] | None:
+    """The decoder context of the newest header at or before `position` (of the first header when None); None when there is none."""
+    files = list_segments(date_folder(root, stream, session_date))
+    if position is None:
+        candidates = files[:1]
+    else:
+        candidates = [file for file in reversed(files) if file.number <= max(position.segment, 1)]
+    for file in candidates:
+        header = segment_header(file)
+        if header is not None:
+            return dict(header.context)
+    return None
