@@ -1,51 +1,50 @@
-"""The desired state of a worker: written in one step by `l2 up` and Dagster, watched by the worker. Standard library only."""
+"""What a worker is wanted to do: a small JSON file that is replaced in one step; the worker follows it and echoes its generation.
+
+Imported by the collector: standard library only.
+"""
 
 import json
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from l2_platform.errors import ConfigError
+from l2_platform.monitoring.atomic import write_atomic
 
 
 @dataclass(frozen=True, slots=True)
 class DesiredState:
-    """What a worker should be doing; the same generation always means the same state."""
+    """The intent for one worker."""
 
     worker: str
     generation: int
+    """Rises with every change."""
     enabled: bool
-    streams: tuple[str, ...]
-    symbols: tuple[str, ...]
-    sessions: tuple[tuple[int, int], ...]
+    streams: tuple[str, ...] = ()
+    symbols: tuple[str, ...] = ()
+    sessions: tuple[tuple[int, int], ...] = ()
     """(session date, its end in ns UTC), the present one first."""
-    calendar: str
+    calendar: str = "always_open"
 
 
 def write_desired(path: Path, state: DesiredState) -> None:
-    """Replace the file in one step, durably."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(f".{os.getpid()}.tmp")
-    with temporary.open("w", encoding="utf-8") as file:
-        json.dump(asdict(state), file, separators=(",", ":"))
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    """Replace the file, durably."""
+    write_atomic(path, json.dumps(asdict(state), indent=1).encode(), sync=True)
 
 
 def read_desired(path: Path) -> DesiredState | None:
-    """The state; None when there is no file; ConfigError when it cannot be used."""
+    """The newest intent, None when there is none; ConfigError when the file cannot be understood."""
     try:
-        fields = json.loads(path.read_text(encoding="utf-8"))
+        data = path.read_bytes()
     except FileNotFoundError:
         return None
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{path}: the desired state cannot be read ({error}); `l2 up` writes it anew once it is deleted") from None
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
     try:
+        fields = json.loads(data)
         return DesiredState(
-            worker=str(fields["worker"]), generation=int(fields["generation"]), enabled=bool(fields["enabled"]),
-            streams=tuple(fields["streams"]), symbols=tuple(fields["symbols"]),
-            sessions=tuple((int(date), int(end)) for date, end in fields["sessions"]), calendar=str(fields["calendar"]),
+            str(fields["worker"]), int(fields["generation"]), {True: True, False: False}[fields["enabled"]],
+            tuple(str(name) for name in fields["streams"]), tuple(str(name) for name in fields["symbols"]),
+            tuple((int(date), int(end)) for date, end in fields["sessions"]), str(fields["calendar"]),
         )  # fmt: skip
-    except (KeyError, TypeError, ValueError) as error:
-        raise ConfigError(f"{path}: the desired state lacks or garbles {error}; delete it and run `l2 up`") from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise ConfigError(f"{path}: not a desired state ({error}); delete it and run `l2 up`") from None

@@ -1,130 +1,200 @@
-"""Signs of life: the lease that makes a worker the only one of its name, and the heartbeat file that says how it is.
+"""Who runs a worker (lease) and how it is (heartbeat): files that outlive their writer and are never wrong about it.
 
-Standard library only: the collector imports this. The kernel frees a lease when its holder dies, so none is ever stale; a pid is
-believed only together with its start time.
+A lease is an `flock`: the kernel gives it back when its holder dies, however it dies. A heartbeat is a small JSON file that the worker
+replaces each second; pid and process start time together name the process, so a reused pid is not taken for it.
+Imported by the collector: standard library only.
 """
 
 import fcntl
 import json
 import os
+import threading
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 from l2_platform.clock import Clock
 from l2_platform.errors import LeaseHeld
+from l2_platform.monitoring.atomic import write_atomic
 
-_START_FIELD = 19
-"""Position of the start time in /proc/<pid>/stat, counted after the command name."""
-
-
-def process_start(pid: int) -> int:
-    """When a process started, clock ticks since boot; 0 when there is no such process, or it is a zombie."""
-    try:
-        text = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace")
-    except OSError:
-        return 0
-    fields = text.rpartition(")")[2].split()
-    return 0 if fields[0] == "Z" else int(fields[_START_FIELD])
+WAIT_STEP_S = 0.05
+"""How often a waiter that can be stopped looks."""
 
 
 class Lease:
-    """An exclusive flock on a file; the file holds the pid of its holder, for people."""
+    """The right to be a worker. The file stays; only the lock on it counts."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._fd: int | None = None
+        self._fd = -1
 
     @property
     def held(self) -> bool:
-        """This object holds the lease."""
-        return self._fd is not None
+        """This object has the lease."""
+        return self._fd >= 0
 
-    def acquire(self, *, wait: bool = False) -> None:
-        """Take the lease; without `wait` LeaseHeld (exit code 75) when another process has it."""
-        if self._fd is not None:
-            return
+    def acquire(self, wait: bool = False, stop: threading.Event | None = None) -> bool:
+        """Take the lease; True when it is ours.
+
+        Without `wait` LeaseHeld when another process (or object) has it. With `wait` until it is free, at once when the holder
+        dies; False when `stop` was set before.
+        """
+        if self.held:
+            return True
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            if not self._lock(fd, wait, stop):
+                os.close(fd)
+                return False
         except BlockingIOError:
-            holder = os.pread(descriptor, 32, 0).decode("ascii", "replace").strip() or "unknown"
-            os.close(descriptor)
-            message = f"{self.path.name} runs already (pid {holder}); stop it first, or wait with --wait"
-            raise LeaseHeld(message, pid=holder) from None
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
-        self._fd = descriptor
+            holder = holder_of(self.path)
+            os.close(fd)
+            who = f"process {holder}" if holder else "another process"
+            raise LeaseHeld(f"{self.path.name} is held by {who}", worker=self.path.name, pid=holder) from None
+        except BaseException:
+            os.close(fd)
+            raise
+        os.ftruncate(fd, 0)
+        os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
+        self._fd = fd
+        return True
 
     def release(self) -> None:
-        """Let go; nothing happens when it is not held."""
-        if self._fd is not None:
+        """Give the lease back; nothing when it is not held."""
+        if self.held:
             os.close(self._fd)
-            self._fd = None
+            self._fd = -1
 
-    def __enter__(self) -> "Lease":
-        self.acquire()
+    def __enter__(self) -> Self:
+        if not self.held:
+            self.acquire()
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.release()
+
+    @staticmethod
+    def _lock(fd: int, wait: bool, stop: threading.Event | None) -> bool:
+        if not wait:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        if stop is None:
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            return True
+        while not stop.is_set():
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                stop.wait(WAIT_STEP_S)
+            else:
+                return True
+        return False
+
+
+def holder_of(path: Path) -> int | None:
+    """The pid that the lease's last owner wrote, for messages; it may be dead."""
+    try:
+        return int(path.read_text(encoding="ascii"))
+    except (OSError, ValueError):
+        return None
+
+
+def is_held(path: Path) -> bool:
+    """Somebody holds the lease now."""
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(fd)
+    return False
+
+
+def process_start_ticks(pid: int) -> int | None:
+    """When the process began, in clock ticks since boot; None when there is no such process or it is a zombie."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None
+    # The name in parentheses may hold anything, also spaces and parentheses.
+    fields = stat.rpartition(")")[2].split()
+    return None if fields[0] in {"Z", "X"} else int(fields[19])
+
+
+def process_start(pid: int) -> int:
+    """The same as a record keeps it: 0 when there is no such process."""
+    return process_start_ticks(pid) or 0
 
 
 @dataclass(frozen=True, slots=True)
 class HeartbeatRecord:
-    """What a worker said last."""
+    """What a worker said of itself."""
 
     worker: str
     pid: int
     start: int
-    """Start time of the process, clock ticks since boot."""
+    """Start of the process, clock ticks since boot."""
     generation: int
-    """Generation of the desired state that it has applied."""
+    """Generation of the desired state that the worker has applied."""
     state: str
     """standby, syncing, live, suspect, degraded, draining, stopped, …"""
     ts: int
-    """When it was said, ns since the epoch."""
-    numbers: dict[str, Any] = field(default_factory=dict)
+    """When it was said, ns."""
+    numbers: Mapping[str, Any] = field(default_factory=dict)
+    """Counters and facts of the worker's own; JSON values."""
 
     def age_s(self, now_ns: int) -> float:
-        """Seconds since it was said."""
+        """How old the record is, s."""
         return (now_ns - self.ts) / 1e9
 
     def alive(self) -> bool:
-        """The very process that said it still exists."""
-        return self.start != 0 and process_start(self.pid) == self.start
+        """The very process that wrote it still runs."""
+        return self.start != 0 and process_start_ticks(self.pid) == self.start
 
 
 class Heartbeat:
-    """Writes a worker's heartbeat file."""
+    """Writes the record of one worker."""
 
     def __init__(self, path: Path, worker: str, clock: Clock) -> None:
-        self._path = path
+        self.path = path
         self._worker = worker
         self._clock = clock
+        self._generation = 0
         self._pid = os.getpid()
         self._start = process_start(self._pid)
-        path.parent.mkdir(parents=True, exist_ok=True)
 
-    def beat(self, state: str, *, generation: int = 0, **numbers: Any) -> None:
-        """Replace the file in one step; a full disk is not the heartbeat's to report, so write errors are ignored."""
+    def beat(self, state: str, *, generation: int | None = None, **numbers: Any) -> None:
+        """Replace the record; call it each second and on a change of state. A generation stays until another is given.
+
+        A disk that cannot take it is not this file's to report: the record grows old, and whoever reads it draws the conclusion.
+        """
+        if generation is not None:
+            self._generation = generation
         record = {
-            "worker": self._worker, "pid": self._pid, "start": self._start, "generation": generation, "state": state,
+            "worker": self._worker, "pid": self._pid, "start": self._start, "generation": self._generation, "state": state,
             "ts": self._clock.now_ns(), "numbers": numbers,
         }  # fmt: skip
-        temporary = self._path.with_suffix(f".{self._pid}.tmp")
-        try:
-            temporary.write_text(json.dumps(record), encoding="utf-8")
-            temporary.replace(self._path)
-        except OSError:
-            temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            write_atomic(self.path, json.dumps(record, separators=(",", ":")).encode(), sync=False)
 
 
 def read_heartbeat(path: Path) -> HeartbeatRecord | None:
-    """The last heartbeat; None when there is none or it cannot be read."""
+    """The newest record; None when there is none or it cannot be read."""
     try:
-        fields = json.loads(path.read_text(encoding="utf-8"))
-        return HeartbeatRecord(**fields)
-    except (OSError, ValueError, TypeError):
+        fields = json.loads(path.read_bytes())
+        return HeartbeatRecord(
+            str(fields["worker"]), int(fields["pid"]), int(fields["start"]), int(fields["generation"]), str(fields["state"]),
+            int(fields["ts"]), dict(fields["numbers"]),
+        )  # fmt: skip
+    except (OSError, ValueError, KeyError, TypeError):
         return None
