@@ -1,0 +1,30 @@
+"""Fixtures for all tests: the kernel cache, and the folder with recorded market data."""
+
+import os
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from l2_platform.monitoring.runtime import prepare_numba
+
+# Before any test module imports a kernel; kept between runs, since compiling takes longer than the tests.
+NUMBA_CACHE = prepare_numba(Path(tempfile.gettempdir()) / f"l2-platform-tests-{os.getuid()}" / "numba")
+
+
+@pytest.fixture(scope="session")
+def numba_cache() -> Path:
+    """Where kernels are cached in this run."""
+    return NUMBA_CACHE
+
+
+@pytest.fixture(scope="session")
+def market_data() -> Path:
+    """The folder with recorded market data: `L2_TEST_DATA`, else beside the checkout; in CI it must be there."""
+    named = os.environ.get("L2_TEST_DATA")
+    folder = Path(named) if named else Path(__file__).resolve().parents[2] / "shared" / "data"
+    if not (folder / "README.md").is_file():
+        if os.environ.get("CI") == "true":
+            pytest.fail(f"no market data in {folder}; CI must have it (L2_TEST_DATA)")
+        pytest.skip(f"no market data in {folder}; set L2_TEST_DATA to run this test")
+    return folder
