@@ -11,7 +11,9 @@ import shutil
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import numpy as np
 
@@ -29,8 +31,8 @@ from l2_platform.settings import Settings
 CHANNELS = ("depth", "level1", "ticks")
 FRAME_BYTES = 256 << 10
 IMPORT_CALENDAR = "XNYS"
+NEW_YORK = ZoneInfo("America/New_York")
 _CHUNK = 8 << 20
-_DAY_NS = 86_400_000_000_000
 
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, how much of it, and how much there is."""
@@ -76,7 +78,10 @@ def import_file(request: ImportRequest, settings: Settings, clock: Clock, progre
     lines = 0
     if not already:
         lines = _journal(request, stream, digest, settings, clock, progress)
-    rows = {name: deliver_import(name, stream, request.symbol, settings, clock, progress) for name in enabled_sinks(settings)}
+    rows = {
+        name: deliver_import(name, stream, request.symbol, settings, clock, progress)
+        for name in enabled_sinks(settings)
+    }
     return ImportResult(request.file, stream, list_dates(settings.journal_dir, stream), lines, rows, already)
 
 
@@ -145,11 +150,13 @@ def _journal(
                 yield int(dates[first]), _frames(buffer, ends, int(first), last, now, line_max, progress)
 
         write_finished_stream(
-            settings.journal_dir, stream, groups(), context=context, calendar=_calendar_name(settings)
+            settings.journal_dir, stream, groups(), context=context, calendar=_calendar_name(settings), settings=settings.journal
         )
         return len(ends)
     except OSError as error:
-        raise L2Error(f"{request.file}: not imported: {error.strerror or error} ({error.filename or scratch})") from error
+        raise L2Error(
+            f"{request.file}: not imported: {error.strerror or error} ({error.filename or scratch})"
+        ) from error
     finally:
         scratch.unlink(missing_ok=True)
 
@@ -177,7 +184,8 @@ def _plain(source: Path, scratch: Path) -> Path:
 def _line_ends(buffer: np.ndarray) -> np.ndarray:
     """Offsets one past the end of each line; the last line may lack its newline."""
     parts = [
-        np.flatnonzero(buffer[start : start + _CHUNK] == ord("\n")) + start + 1 for start in range(0, len(buffer), _CHUNK)
+        np.flatnonzero(buffer[start : start + _CHUNK] == ord("\n")) + start + 1
+        for start in range(0, len(buffer), _CHUNK)
     ]
     ends = np.concatenate(parts)
     if not len(ends) or ends[-1] != len(buffer):
@@ -187,7 +195,7 @@ def _line_ends(buffer: np.ndarray) -> np.ndarray:
 
 def _session_dates(request: ImportRequest, found: Recognised, settings: Settings, lines: int) -> np.ndarray:
     """YYYYMMDD of every line: `--date` where given, else the session that owns the line's own time, which never goes back."""
-    if request.session_date is not None:
+    if request.session_date is not None and (not found.dated or _one_local_day(found)):
         return np.full(lines, request.session_date, np.int64)
     calendar = load_calendar(_calendar_name(settings), settings.session.roll_margin_s)
     hours = found.utc_ns // 3_600_000_000_000
@@ -202,6 +210,12 @@ def _session_dates(request: ImportRequest, found: Recognised, settings: Settings
         else:
             dates[first:last] = [calendar.session_date_of(int(ts)) for ts in found.utc_ns[first:last]]
     return np.maximum.accumulate(dates)
+
+
+def _one_local_day(found: Recognised) -> bool:
+    """All lines are of one calendar day in New York: that day is what `--date` named, be it a session or not."""
+    first, last = (datetime.fromtimestamp(int(ts) // 1_000_000_000, NEW_YORK).date() for ts in found.utc_ns[[0, -1]])
+    return first == last
 
 
 def _frames(
