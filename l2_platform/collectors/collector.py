@@ -20,6 +20,7 @@ from l2_platform.collectors.recorder import Recorder
 from l2_platform.collectors.session_roll import Roll, RollWaits, SessionRoll
 from l2_platform.errors import ConfigError, JournalUnwritable, L2Error
 from l2_platform.journal.writer import JournalWriter
+from l2_platform.market.sessions import load_calendar
 from l2_platform.monitoring.heartbeat import Heartbeat, Lease
 from l2_platform.settings import Settings
 
@@ -202,10 +203,8 @@ class Collector:
                     self._log.error("roll_waits_for_clock", skew_s=round(skew_s, 3))
 
     def _load_sessions(self, now_ns: int) -> Sequence[tuple[int, int]]:
-        # the exchange calendars are heavy: only a collector without a desired state, or one left alone for weeks, loads them
-        from l2_platform.market.sessions import load_calendar
-
-        calendar = load_calendar(self._settings.calendar_name)
+        # an exchange's calendar takes seconds to load: only a collector without a desired state, or one left alone for weeks, needs it
+        calendar = load_calendar(self._settings.calendar_name, self._settings.session.roll_margin_s)
         dates = {calendar.session_date_of(now_ns + day * _DAY_NS) for day in range(_SESSIONS_AHEAD_DAYS)}
         return [(date, calendar.end_of(date)) for date in sorted(dates)]
 

@@ -6,13 +6,11 @@ differ too much: a wrong clock must not file a day under another. What does not 
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 
 from l2_platform.errors import ConfigError
 
 SessionEnds = Sequence[tuple[int, int]]
 """(session date as YYYYMMDD, end of the session in ns UTC), ascending."""
-ALWAYS_OPEN = "always_open"
 _DAY_NS = 86_400 * 1_000_000_000
 _CLOCK_FRESH_NS = 5_000_000_000
 """A feed clock reading older than this (the feed sends one a second) says nothing about our clock now."""
@@ -30,17 +28,6 @@ class RollWaits:
     """The session has ended by our clock, but the feed's clock is `skew_s` behind (+) or ahead (-) of it."""
 
     skew_s: float
-
-
-def always_open_sessions(now_ns: int, days: int = 14) -> list[tuple[int, int]]:
-    """Sessions of the market that never closes: one per UTC day."""
-    first = now_ns // _DAY_NS
-    return [(_date_of_day(day), (day + 1) * _DAY_NS) for day in range(first, first + days)]
-
-
-def _date_of_day(day: int) -> int:
-    date = datetime.fromtimestamp(0, UTC) + timedelta(days=day)
-    return date.year * 10_000 + date.month * 100 + date.day
 
 
 class SessionRoll:
@@ -111,5 +98,5 @@ class SessionRoll:
 
     def _sessions(self, now_ns: int) -> SessionEnds:
         if not self._table or now_ns >= self._table[-1][1]:
-            self._table = always_open_sessions(now_ns) if self._calendar == ALWAYS_OPEN else self._load(now_ns)
+            self._table = self._load(now_ns)
         return self._table

@@ -50,6 +50,7 @@ class Connection:
         self._clock = clock
         self._buffer = bytearray(options.line_bytes_max + options.recv_bytes)
         self._view = memoryview(self._buffer)
+        self._patience_s = options.read_timeout_s
         self._held = 0
         self._cut = 0
         self._in_oversize = False
@@ -140,7 +141,9 @@ class Connection:
 
     def patience(self, read_timeout_s: float) -> None:
         """How long the next reads wait for bytes, s."""
-        self._socket.settimeout(read_timeout_s)
+        if read_timeout_s != self._patience_s:
+            self._patience_s = read_timeout_s
+            self._socket.settimeout(read_timeout_s)
 
     def close(self) -> None:
         """Give the socket back; what was not taken is lost."""

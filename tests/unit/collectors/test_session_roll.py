@@ -2,8 +2,9 @@
 
 import pytest
 
-from l2_platform.collectors.session_roll import Roll, RollWaits, SessionRoll, always_open_sessions
+from l2_platform.collectors.session_roll import Roll, RollWaits, SessionRoll
 from l2_platform.errors import ConfigError
+from l2_platform.market.sessions import load_calendar
 
 SECOND = 1_000_000_000
 DAY = 86_400 * SECOND
@@ -16,7 +17,13 @@ def nothing(now_ns: int) -> list[tuple[int, int]]:
 
 
 def always_open() -> SessionRoll:
-    return SessionRoll("always_open", 60, nothing)
+    calendar = load_calendar("always_open")
+
+    def load(now_ns: int) -> list[tuple[int, int]]:
+        dates = [calendar.session_date_of(now_ns + day * DAY) for day in range(14)]
+        return [(date, calendar.end_of(date)) for date in dates]
+
+    return SessionRoll("always_open", 60, load)
 
 
 def test_always_open_rolls_at_midnight_utc():
@@ -91,9 +98,3 @@ def test_table_is_used_before_the_calendar_is_loaded():
 def test_calendar_without_a_next_session_is_an_error():
     with pytest.raises(ConfigError, match="knows no session"):
         SessionRoll("XNYS", 60, nothing).start(NOON, None)
-
-
-def test_always_open_sessions_cross_a_year():
-    table = always_open_sessions(20_453 * DAY, 3)
-    assert [date for date, _ in table] == [20251231, 20260101, 20260102]
-    assert table[0][1] == 20_454 * DAY
