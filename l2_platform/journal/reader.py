@@ -219,8 +219,8 @@ class JournalReader:
         """The segment is read to its end."""
         assert self._source is not None
         assert self._closed_end is not None
+        self._flush(items)
         if self._expected_end > self._closed_end:
-            self._flush(items)
             begin, end = (Position(self._date, self._number, at) for at in (self._closed_end, self._expected_end))
             items.append(Damage(begin, end, f"the segment was cut at {self._closed_end} of {self._expected_end} bytes"))
         self._source.close()
