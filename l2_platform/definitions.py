@@ -34,7 +34,7 @@ def build_definitions(settings: Settings, overrides: Mapping[str, Any] | None = 
     if settings.clickhouse.enabled:
         store = [worker.asset_key for worker in workers if worker.name in {"warehouse", "deliver-clickhouse"}][-1]
         assets += build_table_assets(partitions, [dg.AssetKey("journal"), store])
-    measure_day = build_measure_job(assets, partitions)
+    measure_day = build_measure_job(assets)
     resources: dict[str, Any] = {
         "warehouse": WarehouseResource(settings=settings),
         "journal": JournalResource(settings=settings),
@@ -44,7 +44,10 @@ def build_definitions(settings: Settings, overrides: Mapping[str, Any] | None = 
         assets=[*build_worker_specs(workers, settings), *assets],
         asset_checks=build_alive_checks(workers, settings, clock),
         jobs=[build_control_job(workers), measure_day],
-        sensors=[build_worker_health(settings, workers, clock), build_new_date_sensor(settings, measure_day, partitions, clock)],
+        sensors=[
+            build_worker_health(settings, workers, clock),
+            build_new_date_sensor(settings, measure_day, partitions, clock),
+        ],
         schedules=[build_hourly_schedule(settings, measure_day, partitions, clock)],
         resources={**resources, **replaced},
     )

@@ -5,12 +5,19 @@ from contextlib import contextmanager
 from typing import Final
 
 import dagster as dg
-from clickhouse_connect.driver.exceptions import ClickHouseError
+from clickhouse_connect.driver.exceptions import ClickHouseError, DatabaseError
 
 from l2_platform.errors import L2Error, WarehouseError
 
-TRANSIENT_RETRY: Final = dg.RetryPolicy(max_retries=3, delay=5, backoff=dg.Backoff.EXPONENTIAL, jitter=dg.Jitter.PLUS_MINUS)
+TRANSIENT_RETRY: Final = dg.RetryPolicy(
+    max_retries=3, delay=5, backoff=dg.Backoff.EXPONENTIAL, jitter=dg.Jitter.PLUS_MINUS
+)
 """5, 10, 20 s: a warehouse that restarts is back before the last attempt."""
+
+NOT_MADE_YET: Final = ("UNKNOWN_TABLE", "UNKNOWN_DATABASE")
+"""ClickHouse's names for a table and a database that do not exist."""
+PASSING: Final = ("TOO_MANY_SIMULTANEOUS_QUERIES", "MEMORY_LIMIT_EXCEEDED", "TIMEOUT_EXCEEDED", "QUERY_WAS_CANCELLED")
+"""ClickHouse's names for refusals that may pass."""
 
 
 @contextmanager
@@ -20,6 +27,8 @@ def explained_failures(what: str) -> Iterator[None]:
         yield
     except WarehouseError as error:
         raise _warehouse_failure(what, error.message) from error
+    except DatabaseError as error:
+        raise _query_failure(what, str(error)) from error
     except (ClickHouseError, ConnectionError) as error:
         raise _warehouse_failure(what, str(error).strip().splitlines()[0][:500]) from error
     except L2Error as error:
@@ -27,9 +36,24 @@ def explained_failures(what: str) -> Iterator[None]:
         raise dg.Failure(f"{what}: {error.message}", metadata=metadata, allow_retries=error.retryable) from error
 
 
+def _query_failure(what: str, text: str) -> dg.Failure:
+    message = text.strip().splitlines()[0][:500]
+    if any(word in text for word in NOT_MADE_YET):
+        return dg.Failure(
+            f"{what}: the tables do not exist yet; deliver-clickhouse makes them at its first start. ({message})",
+            allow_retries=False,
+        )
+    return dg.Failure(
+        f"{what}: the warehouse refused the query: {message}. Nothing was changed; log: logs/warehouse.log",
+        allow_retries=any(word in text for word in PASSING),
+    )
+
+
 def _warehouse_failure(what: str, message: str) -> dg.Failure:
     todo = (
         "Nothing was changed. Look at asset warehouse and its check alive; restart it with job control_workers "
         "(worker warehouse, action restart), then run this again."
     )
-    return dg.Failure(f"{what}: the warehouse did not answer: {message}. {todo}", metadata={"what_to_do": dg.MetadataValue.text(todo)})
+    return dg.Failure(
+        f"{what}: the warehouse did not answer: {message}. {todo}", metadata={"what_to_do": dg.MetadataValue.text(todo)}
+    )

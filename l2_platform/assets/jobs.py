@@ -23,7 +23,9 @@ MEASURE_RUN_S_MAX: Final = 1800
 class ControlConfig(dg.Config):
     """What to do with which workers."""
 
-    workers: list[str] = Field(description="Names of workers, as in the heartbeat files, or `all-collectors`, `all-deliveries`.")
+    workers: list[str] = Field(
+        description="Names of workers, as in the heartbeat files, or `all-collectors`, `all-deliveries`."
+    )
     action: Action = Field(
         description=(
             "start: run and, for a collector, connect. stop: a collector goes to standby, other workers end. "
@@ -84,14 +86,12 @@ def build_control_job(workers: list[Worker]) -> dg.JobDefinition:
     return control_workers
 
 
-def build_measure_job(
-    assets: list[dg.AssetsDefinition], partitions: dg.DailyPartitionsDefinition
-) -> UnresolvedAssetJobDefinition:
+def build_measure_job(assets: list[dg.AssetsDefinition]) -> UnresolvedAssetJobDefinition:
     """Job `measure_day`: the journal, then every table, of one session date."""
     return dg.define_asset_job(
         "measure_day",
         selection=dg.AssetSelection.assets(*assets),
         description="Measures and checks the journal and every table of one session date; changes nothing.",
-        partitions_def=partitions, executor_def=dg.in_process_executor,
+        executor_def=dg.in_process_executor,
         tags={"dagster/max_runtime": str(MEASURE_RUN_S_MAX)},
     )  # fmt: skip

@@ -25,7 +25,7 @@ def build_journal_asset(partitions: dg.DailyPartitionsDefinition, deps: list[dg.
         retry_policy=TRANSIENT_RETRY,
         check_specs=[dg.AssetCheckSpec(RECORDED, asset="journal", description="The date has bytes of at least one stream.")],
     )  # fmt: skip
-    def measured_journal(context: dg.AssetExecutionContext, journal: JournalResource) -> dg.MaterializeResult:
+    def measured_journal(context: dg.AssetExecutionContext, journal: JournalResource) -> dg.MaterializeResult:  # type: ignore[type-arg]  # dagster rejects a parametrised result beside check specs
         day = key_date(context.partition_key)
         with explained_failures(f"journal {day}"):
             streams = journal.survey(number_of(day))
@@ -62,5 +62,9 @@ def _is_recorded(streams: list[StreamDay]) -> dg.AssetCheckResult:
         "a captured file can be imported with `l2 import`."
     )  # fmt: skip
     return dg.AssetCheckResult(
-        check_name=RECORDED, passed=bool(streams), severity=dg.AssetCheckSeverity.WARN, description=text, metadata={"bytes": size}
+        check_name=RECORDED,
+        passed=bool(streams),
+        severity=dg.AssetCheckSeverity.WARN,
+        description=text,
+        metadata={"bytes": size},
     )

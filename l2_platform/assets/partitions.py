@@ -74,7 +74,6 @@ def current_key(settings: Settings, now_ns: int, partitions: dg.DailyPartitionsD
     """The partition of the running session; on the evening before a session, its last one that exists yet."""
     calendar = load_calendar(settings.calendar_name, settings.session.roll_margin_s)
     key = date_of(calendar.session_date_of(now_ns)).isoformat()
-    now = datetime.fromtimestamp(now_ns / 1e9, UTC)
-    if partitions.has_partition_key(key, current_time=now):
+    if partitions.has_partition_key(key):
         return key
-    return partitions.get_last_partition_key(current_time=now) or key
+    return partitions.get_last_partition_key() or key

@@ -61,13 +61,15 @@ def _table_asset(
     )  # fmt: skip
     def measured_table(
         context: dg.AssetExecutionContext, warehouse: WarehouseResource, journal: JournalResource
-    ) -> dg.MaterializeResult:
+    ) -> dg.MaterializeResult:  # type: ignore[type-arg]  # dagster rejects a parametrised result beside check specs
         day = key_date(context.partition_key)
         with explained_failures(f"{shape.name} {day}"):
             client = warehouse.client()
             try:
                 facts = table_facts(client, warehouse.database, shape, day)
-                rates = None if facts.total is None else table_rates(client, warehouse.database, shape, day, facts.total)
+                rates = (
+                    None if facts.total is None else table_rates(client, warehouse.database, shape, day, facts.total)
+                )
                 columns = table_columns(client, warehouse.database, shape.name)
                 delivered = delivered_seqs(client, warehouse.database, day)
             finally:
@@ -131,7 +133,10 @@ def _schema(columns: list[tuple[str, str, str]]) -> dg.TableSchema:
     return dg.TableSchema(
         columns=[
             dg.TableColumn(
-                name, kind, description=comment or None, constraints=dg.TableColumnConstraints(nullable="Nullable" in kind)
+                name,
+                kind,
+                description=comment or None,
+                constraints=dg.TableColumnConstraints(nullable="Nullable" in kind),
             )
             for name, kind, comment in columns
         ]
@@ -159,7 +164,11 @@ def _has_rows(facts: TableFacts, recorded: list[StreamDay]) -> dg.AssetCheckResu
     else:
         text = "Nothing was recorded or imported for this date."
     return dg.AssetCheckResult(
-        check_name=HAS_ROWS, passed=rows > 0, severity=dg.AssetCheckSeverity.WARN, description=text, metadata={"rows": rows}
+        check_name=HAS_ROWS,
+        passed=rows > 0,
+        severity=dg.AssetCheckSeverity.WARN,
+        description=text,
+        metadata={"rows": rows},
     )
 
 
@@ -182,7 +191,13 @@ def _journal_delivered(recorded: list[StreamDay], delivered: Mapping[str, int]) 
         if lags[item.stream] > (0 if item.closed else LAG_LINES_MAX)
     }  # fmt: skip
     rows = [
-        (item.stream, "closed" if item.closed else "running", item.seq_last, delivered.get(item.stream, 0), lags[item.stream])
+        (
+            item.stream,
+            "closed" if item.closed else "running",
+            item.seq_last,
+            delivered.get(item.stream, 0),
+            lags[item.stream],
+        )
         for item in recorded
     ]
     table = markdown_table(("stream", "date is", "journal seq", "delivered seq", "lines behind"), rows)

@@ -129,7 +129,9 @@ def _sealer() -> Worker:
     what = "Compresses closed journal segments, checks them and chains their hashes (manifest.jsonl)."
     red = "Nothing is lost while it is down; the journal only takes more room."
     key = dg.AssetKey(["services", "sealer"])
-    return Worker("sealer", key, _description(what, "sealer", red), RECORD, frozenset({"python"}), (dg.AssetKey("journal"),))
+    return Worker(
+        "sealer", key, _description(what, "sealer", red), RECORD, frozenset({"python"}), (dg.AssetKey("journal"),)
+    )
 
 
 def _delivery(sink: str, where: str) -> Worker:

@@ -25,7 +25,7 @@ class StreamDay:
     seq_last: int
     """Lines received: seq counts from 1 and leaves none out."""
     first_ns: int
-    """When the first segment was begun, ns."""
+    """When the first segment was begun (sealed: its first bytes), ns; 0 when it has none."""
     last_ns: int
     """When the last bytes came, ns; 0 when there are none."""
     closed: bool
@@ -60,10 +60,14 @@ def _may_grow(durable: Durable | None, session_date: int) -> bool:
 
 
 def _begin_of(segment: SegmentFile) -> int:
-    """When the segment was begun, ns."""
+    """Time of its first bytes when it is sealed, else when it was begun, ns; 0 = none."""
     if segment.raw is None:
-        return read_footer(segment.path).header.created_ns
-    with segment.raw.open("rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as data, memoryview(data) as view:
+        return read_footer(segment.path).first_ts or 0
+    with (
+        segment.raw.open("rb") as file,
+        mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as data,
+        memoryview(data) as view,
+    ):
         return _header(view, segment.raw)[0].created_ns
 
 
@@ -72,7 +76,11 @@ def _end_of(segment: SegmentFile) -> tuple[int, int]:
     if segment.raw is None:
         footer = read_footer(segment.path)
         return footer.last_seq, footer.last_ts or 0
-    with segment.raw.open("rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as data, memoryview(data) as view:
+    with (
+        segment.raw.open("rb") as file,
+        mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as data,
+        memoryview(data) as view,
+    ):
         header, offset = _header(view, segment.raw)
         seq, ts = header.last_seq, header.last_ts or 0
         for frame in frames_from(view, offset, len(view)):

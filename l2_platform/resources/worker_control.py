@@ -51,7 +51,11 @@ class Seen:
         return beat is not None and beat.alive() and beat.age_s(self.now_ns) <= FRESH_S
 
     def __str__(self) -> str:
-        process = "not known to the process manager" if self.process is None else f"{self.process.state}, pid {self.process.pid}"
+        process = (
+            "not known to the process manager"
+            if self.process is None
+            else f"{self.process.state}, pid {self.process.pid}"
+        )
         if self.heartbeat is None:
             return f"process {process}; no heartbeat"
         beat = self.heartbeat
@@ -72,7 +76,9 @@ class WorkerControl:
     def act(self, worker: str, action: Action, *, is_collector: bool) -> Seen:
         """Do it and wait until it is seen; no harm when it was so already."""
         if worker not in self._supervisor.processes():
-            raise L2Error(f"{worker}: the process manager has no such program; `l2 down` and `l2 up` take over changed settings")
+            raise L2Error(
+                f"{worker}: the process manager has no such program; `l2 down` and `l2 up` take over changed settings"
+            )
         if action is Action.START:
             return self._start(worker, is_collector=is_collector)
         if action is Action.STOP:

@@ -99,12 +99,16 @@ def build_worker_health(settings: Settings, workers: list[Worker], clock: Clock)
         now_ns = clock.now_ns()
         pulses = read_pulses(settings, workers, now_ns)
         events, cursor = decide(now_ns, pulses, context.cursor, settings.supervision.hung_s)
-        return dg.SensorResult(asset_events=[_dagster_event(by_name[event.worker], event) for event in events], cursor=cursor)
+        return dg.SensorResult(
+            asset_events=[_dagster_event(by_name[event.worker], event) for event in events], cursor=cursor
+        )
 
     return worker_health
 
 
-def _dagster_event(worker: Worker, event: CheckEvent | NumbersEvent) -> dg.AssetCheckEvaluation | dg.AssetMaterialization:
+def _dagster_event(
+    worker: Worker, event: CheckEvent | NumbersEvent
+) -> dg.AssetCheckEvaluation | dg.AssetMaterialization:
     if isinstance(event, NumbersEvent):
         return dg.AssetMaterialization(
             worker.asset_key, metadata=number_metadata(event.numbers), tags={"dagster/data_version": SAME_DATA}

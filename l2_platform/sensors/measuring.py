@@ -80,13 +80,19 @@ def build_new_date_sensor(
     def new_session_date(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         delivery = read_heartbeat(settings.run_dir / "heartbeats" / "deliver-clickhouse.json")
         if delivery is None or not delivery.alive():
-            return dg.SensorResult(skip_reason="deliver-clickhouse does not run: nothing to measure", cursor=context.cursor)
+            return dg.SensorResult(
+                skip_reason="deliver-clickhouse does not run: nothing to measure", cursor=context.cursor
+            )
         now_ns = clock.now_ns()
         calendar = load_calendar(settings.calendar_name, settings.session.roll_margin_s)
         current = date_of(calendar.session_date_of(now_ns)).isoformat()
         recorded = [day.isoformat() for day in recorded_dates(settings.journal_dir)]
         wanted, cursor = dates_to_measure(now_ns, current, recorded, context.cursor)
-        requests = [dg.RunRequest(run_key=run_key, partition_key=key) for run_key, key in wanted if partitions.has_partition_key(key)]
+        requests = [
+            dg.RunRequest(run_key=run_key, partition_key=key)
+            for run_key, key in wanted
+            if partitions.has_partition_key(key)
+        ]
         return dg.SensorResult(run_requests=requests, cursor=cursor)
 
     return new_session_date

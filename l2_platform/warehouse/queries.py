@@ -110,7 +110,7 @@ def table_facts(client: Client, database: str, shape: TableShape, session_date: 
     keys = "groupBitmap(seq)" if shape.key == "seq" else f"uniqExact({shape.key})"
     latency = "(toUnixTimestamp64Nano(ts_recv) - toUnixTimestamp64Nano(assumeNotNull(ts_event))) / 1e6"
     sql = f"""
-        SELECT stream, any(source) AS source, count() AS rows, countIf({rated}) AS rated_rows,
+        SELECT stream, any(source) AS origin, count() AS rows, countIf({rated}) AS rated_rows,
                uniqExactIf(symbol, symbol != '') AS symbols, {keys} AS keys, min(seq) AS seq_first, max(seq) AS seq_last,
                toUnixTimestamp64Nano(min({_moment(shape)})) AS first_ns, toUnixTimestamp64Nano(max({_moment(shape)})) AS last_ns,
                countIf({rated} AND source = 'live' AND ts_event IS NOT NULL) AS timed,
@@ -128,7 +128,7 @@ def table_facts(client: Client, database: str, shape: TableShape, session_date: 
 def _stream_facts(row: Mapping[str, Any]) -> StreamFacts:
     timed = int(row["timed"]) > 0
     return StreamFacts(
-        stream=str(row["stream"]), source=str(row["source"]), rows=int(row["rows"]), rated_rows=int(row["rated_rows"]),
+        stream=str(row["stream"]), source=str(row["origin"]), rows=int(row["rows"]), rated_rows=int(row["rated_rows"]),
         symbols=int(row["symbols"]), keys=int(row["keys"]), seq_first=int(row["seq_first"]), seq_last=int(row["seq_last"]),
         first_ns=int(row["first_ns"]), last_ns=int(row["last_ns"]),
         latency_p50_ms=float(row["latencies"][0]) if timed else None, latency_p99_ms=float(row["latencies"][1]) if timed else None,
@@ -137,12 +137,16 @@ def _stream_facts(row: Mapping[str, Any]) -> StreamFacts:
 
 def _stored(client: Client, database: str, table: str, session_date: date) -> dict[str, int]:
     sql = """
-        SELECT sumIf(bytes_on_disk, startsWith(partition, {prefix:String})) AS bytes_on_disk,
-               countIf(startsWith(partition, {prefix:String})) AS parts, sum(rows) AS table_rows
+        SELECT sumIf(bytes_on_disk, startsWith(partition, {prefix:String})) AS stored_bytes,
+               countIf(startsWith(partition, {prefix:String})) AS stored_parts, sum(rows) AS table_rows
         FROM system.parts WHERE active AND database = {database:String} AND table = {table:String}"""
     parameters = {"prefix": f"('{session_date.isoformat()}'", "database": database, "table": table}
     row = next(iter(client.query(sql, parameters=parameters).named_results()))
-    return {name: int(row[name]) for name in ("bytes_on_disk", "parts", "table_rows")}
+    return {
+        "bytes_on_disk": int(row["stored_bytes"]),
+        "parts": int(row["stored_parts"]),
+        "table_rows": int(row["table_rows"]),
+    }
 
 
 def table_rates(client: Client, database: str, shape: TableShape, session_date: date, total: StreamFacts) -> Rates:

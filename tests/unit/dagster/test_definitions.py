@@ -1,0 +1,146 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import dagster as dg
+import pytest
+import yaml
+
+from l2_platform.assets.jobs import choose_workers
+from l2_platform.assets.workers import list_workers
+from l2_platform.clock import SystemClock
+from l2_platform.definitions import build_definitions
+from l2_platform.errors import ConfigError
+from l2_platform.monitoring.heartbeat import Heartbeat
+from l2_platform.settings import Settings
+
+ROOT = Path(__file__).parents[3]
+TABLES = {"depth_updates", "quotes", "trades", "book_snapshots", "feed_events"}
+CHECKS = {"has_rows", "seq_is_unique", "journal_delivered"}
+
+
+@pytest.fixture
+def settings(tmp_path):
+    return Settings(home=tmp_path / "home")
+
+
+@pytest.fixture
+def definitions(settings):
+    return build_definitions(settings)
+
+
+def variants():
+    yield {}
+    yield {"feed": {"kind": "iqfeed", "host": "feed.example"}}
+    yield {"clickhouse": {"embedded": False, "host": "db.example"}}
+    yield {"clickhouse": {"enabled": False}}
+    yield {"jsonl": {"enabled": False}, "streams": ("iqfeed-depth-0",)}
+
+
+@pytest.mark.parametrize("changes", list(variants()), ids=str)
+def test_definitions_load_for_every_kind_of_settings(tmp_path, changes):
+    definitions = build_definitions(Settings(home=tmp_path, **changes))
+    dg.Definitions.validate_loadable(definitions)
+
+
+def test_every_asset_tells_what_it_is_and_who_owns_it(definitions):
+    specs = definitions.resolve_all_asset_specs()
+    assert {spec.key.to_user_string() for spec in specs} == TABLES | {
+        "journal", "warehouse", "deliveries/clickhouse", "deliveries/jsonl", "services/sealer", "feeds/simulator",
+        "collectors/iqfeed-depth-0", "collectors/iqfeed-level1-0", "collectors/iqfeed-admin-0",
+    }  # fmt: skip
+    for spec in specs:
+        name = spec.key.to_user_string()
+        assert len(spec.description or "") > 60, name
+        assert "red" in (spec.description or ""), f"{name}: what to do when red"
+        assert spec.owners, name
+        assert spec.kinds, name
+        assert spec.group_name in {"collect", "record", "tables"}, name
+
+
+def test_checks_are_where_the_promises_are(definitions):
+    found = {(key.asset_key.to_user_string(), key.name) for key in definitions.resolve_asset_graph().asset_check_keys}
+    workers = {
+        "warehouse", "deliveries/clickhouse", "deliveries/jsonl", "services/sealer", "feeds/simulator",
+        "collectors/iqfeed-depth-0", "collectors/iqfeed-level1-0", "collectors/iqfeed-admin-0",
+    }  # fmt: skip
+    expected = {(name, "alive") for name in workers} | {(table, check) for table in TABLES for check in CHECKS}
+    assert found == expected | {("journal", "is_recorded")}
+
+
+def test_lineage_follows_the_flow(definitions):
+    graph = definitions.resolve_asset_graph()
+    order = ["feeds/simulator", "collectors/iqfeed-depth-0", "journal", "deliveries/clickhouse", "warehouse", "trades"]
+    for upper, lower in zip(order, order[1:], strict=False):
+        key = dg.AssetKey(lower.split("/"))
+        assert dg.AssetKey(upper.split("/")) in graph.get(key).parent_keys, f"{upper} -> {lower}"
+
+
+def test_sensors_and_schedules_run_without_a_click(definitions):
+    assert {sensor.name for sensor in definitions.sensors} == {"worker_health", "new_session_date"}
+    assert all(sensor.default_status is dg.DefaultSensorStatus.RUNNING for sensor in definitions.sensors)
+    assert all(schedule.default_status is dg.DefaultScheduleStatus.RUNNING for schedule in definitions.schedules)
+    assert all(schedule.execution_timezone for schedule in definitions.schedules)
+
+
+def test_loading_the_code_location_imports_no_great_expectations(tmp_path):
+    code = "import sys, l2_platform.definitions as d; assert d.defs; print('great_expectations' in sys.modules)"
+    environment = {**os.environ, "L2_HOME": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, cwd=ROOT, check=False)
+    assert done.stdout.strip() == "False", done.stderr
+
+
+def test_choose_workers_groups_and_wrong_names(settings):
+    workers = list_workers(settings)
+    assert [worker.name for worker in choose_workers(["deliver-jsonl", "all-collectors"], workers)] == [
+        "collector-iqfeed-depth-0", "collector-iqfeed-level1-0", "collector-iqfeed-admin-0", "deliver-jsonl",
+    ]  # fmt: skip
+    with pytest.raises(ConfigError, match="did you mean collector-iqfeed-depth-0"):
+        choose_workers(["collector-iqfeed-deph-0"], workers)
+    with pytest.raises(ConfigError, match="at least one"):
+        choose_workers([], workers)
+
+
+def test_dagster_files_are_valid(tmp_path):
+    for name in ("dagster.yaml", "deploy/dagster.postgres.yaml"):
+        content = yaml.safe_load((ROOT / name).read_text())
+        assert content["run_coordinator"]["config"]["dequeue_interval_seconds"] == 1
+        assert content["telemetry"] == {"enabled": False}
+        assert content["nux"] == {"enabled": False}
+    (tmp_path / "dagster.yaml").write_text((ROOT / "dagster.yaml").read_text())
+    with dg.DagsterInstance.from_config(str(tmp_path)) as instance:
+        assert instance.run_monitoring_enabled
+        assert instance.telemetry_enabled is False
+
+
+def test_worker_health_tick_reports_living_and_missing_workers(settings):
+    definitions = build_definitions(settings)
+    beat = Heartbeat(settings.run_dir / "heartbeats" / "collector-iqfeed-depth-0.json", "collector-iqfeed-depth-0", SystemClock())
+    beat.beat("live", generation=1, lines=10)
+    sensor = next(item for item in definitions.sensors if item.name == "worker_health")
+    with dg.DagsterInstance.ephemeral() as instance, dg.build_sensor_context(instance=instance) as context:
+        result = sensor.evaluate_tick(context)
+        checks = {
+            event.asset_key.to_user_string(): event for event in result.asset_events if isinstance(event, dg.AssetCheckEvaluation)
+        }
+        assert len(checks) == 8
+        assert checks["collectors/iqfeed-depth-0"].passed
+        assert not checks["warehouse"].passed
+        assert checks["warehouse"].severity is dg.AssetCheckSeverity.ERROR
+        numbers = [event for event in result.asset_events if isinstance(event, dg.AssetMaterialization)]
+        assert [event.asset_key.to_user_string() for event in numbers] == ["collectors/iqfeed-depth-0"]
+        assert numbers[0].metadata["lines"].value == 10
+        context.update_cursor(result.cursor)
+        assert sensor.evaluate_tick(context).asset_events == []
+
+
+def test_alive_check_button_judges_at_once(settings):
+    definitions = build_definitions(settings)
+    key = dg.AssetCheckKey(dg.AssetKey(["services", "sealer"]), "alive")
+    checks = [item for item in definitions.asset_checks or [] if key in item.check_keys]
+    with dg.DagsterInstance.ephemeral() as instance:
+        result = dg.materialize([*checks], instance=instance, selection=dg.AssetSelection.checks(key))
+        evaluation = result.get_asset_check_evaluations()[0]
+        assert not evaluation.passed
+        assert "action start, worker sealer" in (evaluation.description or "")
