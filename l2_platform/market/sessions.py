@@ -5,6 +5,7 @@ half-days) plus a margin. Pure arithmetic over a table of sessions; only `load_c
 asked for a calendar other than `always_open`. What does not belong here: the clock, settings, numpy.
 """
 
+import warnings
 from bisect import bisect_right
 from collections.abc import Iterable
 from datetime import UTC, date, datetime, timedelta
@@ -184,7 +185,10 @@ def load_calendar(name: str, margin_s: float = MARGIN_S) -> SessionCalendar:
     from exchange_calendars.errors import CalendarError
 
     try:
-        schedule = exchange_calendars.get_calendar(name, start=_FIRST_DAY, end=_LAST_DAY).schedule
+        with warnings.catch_warnings():
+            # Deprecations between that library and pandas are not ours to act on.
+            warnings.simplefilter("ignore")
+            schedule = exchange_calendars.get_calendar(name, start=_FIRST_DAY, end=_LAST_DAY).schedule
     except (CalendarError, ValueError) as error:
         raise ConfigError(f"session.calendar: cannot use {name!r} ({error}); use always_open, XNYS or another known name") from None
     extended = name in _US_EQUITIES

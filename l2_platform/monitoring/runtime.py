@@ -39,7 +39,7 @@ def prepare_numba(cache_dir: Path) -> Path:
     if "numba" in sys.modules:
         import numba
 
-        numba.config.CACHE_DIR = str(folder)
+        setattr(numba.config, "CACHE_DIR", str(folder))  # noqa: B010 - the module makes its names at run time
     return folder
 
 

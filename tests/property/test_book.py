@@ -34,9 +34,8 @@ SYSTEM = st.sampled_from(
         f"S,CLEAR DEPTH,{symbol},{side}," for symbol in ("O0", "V", "L", "W") for side in "AB"
     )]
 )  # fmt: skip
-LINES = st.lists(
-    st.one_of(ORDER, ORDER, ORDER_DELETE, VENUE, VENUE_DELETE, PAIR, LEVEL, LEVEL, LEVEL_DELETE, MIXED, SYSTEM), max_size=60
-)
+LINE = st.one_of(ORDER, ORDER, ORDER_DELETE, VENUE, VENUE_DELETE, PAIR, LEVEL, LEVEL, LEVEL_DELETE, MIXED, SYSTEM)
+LINES = st.one_of(st.lists(LINE, max_size=8), st.lists(LINE, min_size=30, max_size=80))
 BAD = {"nonsense", "3,O0,x,,B,1,1"}
 QUICK = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 

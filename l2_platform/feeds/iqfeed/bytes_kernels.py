@@ -1,8 +1,8 @@
 """Compiled parsers of the fields of a line: integers, prices, times, dates, New York time, and symbols as numbers.
 
 Every parser takes `(buffer, start, stop)`, the bytes of one field without its commas, and gives `(value, status)`: OK, NONE for a
-field that is empty or a sentinel (`99:99:99`), BAD for anything else. None of them allocates or raises, and none reads outside
-`[start, stop)`. `buffer` is an array or, much faster, its `pointer_of`. What does not belong here: what a line means (decode_depth, decode_level1, decode_history).
+field that is empty or a sentinel (`99:99:99`), BAD for anything else. None of them allocates, raises, or reads behind `stop`.
+`buffer` is an array or, much faster, its `pointer_of`. What does not belong here: what a line means (decode_depth, decode_level1).
 """
 
 from typing import Final
@@ -391,7 +391,7 @@ def hash_bytes(buffer: UInt8, start: int, stop: int) -> Number:
 
 
 @inline_kernel
-def intern_at(  # noqa: PLR0913 - arrays and their lengths
+def intern_at(
     buffer: UInt8, start: int, stop: int, pool: UInt8, ends: Int64, hashes: UInt64, slots: Int32, count: Int64,
     pool_len: int, hashes_len: int, slots_len: int,
 ) -> tuple[Number, int]:  # fmt: skip

@@ -25,8 +25,19 @@ from l2_platform.feeds.iqfeed.bytes_kernels import (
     utc_from_wall,
 )
 from l2_platform.market.compiled import Number, inline_kernel, kernel, plain_kernel
-from l2_platform.market.events import ASK, BID, NULL_PRICE, NULL_TS, DecodeError, DepthKind
-from l2_platform.market.events import Int32, Int64, UInt8, UInt32, UInt64
+from l2_platform.market.events import (
+    ASK,
+    BID,
+    NULL_PRICE,
+    NULL_TS,
+    DecodeError,
+    DepthKind,
+    Int32,
+    Int64,
+    UInt8,
+    UInt32,
+    UInt64,
+)
 from l2_platform.market.words import bits_set, bytes_below_32, bytes_equal, load_word, pointer_of, trailing_zeros
 
 LAST_CLOCK: Final = 0
@@ -229,7 +240,7 @@ def starts_with(buffer: UInt8, start: int, stop: int, text: UInt8) -> Number:
     for at in range(length):
         if buffer[start + at] != text[at]:
             return False
-    return True
+    return stop >= start
 
 
 @plain_kernel
@@ -249,7 +260,7 @@ def clock_line(
 
 
 @kernel
-def decode_lines(  # noqa: PLR0913 - a kernel takes columns
+def decode_lines(
     buffer: UInt8, frame_start: Int64, frame_seq: UInt64, frame_count: Int64, frame_ts: Int64, frame_flags: UInt8,
     cursor: Int64, field_ends: Int64, clock_slots: Int64, transitions: Int64, offsets: Int64,
     pool: UInt8, pool_ends: Int64, hashes: UInt64, slots: Int32, symbol_count: Int64,
@@ -347,7 +358,7 @@ def decode_lines(  # noqa: PLR0913 - a kernel takes columns
                         fault = _PRICE
                     elif time_status == BAD:
                         fault = _TIME
-                    elif order_status == NONE and mmid_status == NONE and letter != 48:
+                    elif r_order == np.uint64(0) and mmid_status == NONE and letter != 48:
                         # Nothing that a later line could name: it would stay in the book for good.
                         fault = _FIELDS
             elif letter == 53:
@@ -368,7 +379,7 @@ def decode_lines(  # noqa: PLR0913 - a kernel takes columns
                         fault = _SYMBOL
                     elif time_status == BAD:
                         fault = _TIME
-                    elif order_status == NONE and mmid_status == NONE:
+                    elif r_order == np.uint64(0) and mmid_status == NONE:
                         fault = _FIELDS
             elif letter == 55 or letter == 56:
                 # type, symbol, side, price, size, order count, precision, time, date
