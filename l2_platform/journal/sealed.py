@@ -22,7 +22,7 @@ from l2_platform.errors import JournalCorrupt
 from l2_platform.journal.frame import FORMAT_VERSION, FRAMER_VERSION, refuse_newer
 
 SEALED_MAGIC: Final = b"L2SEAL\r\n"
-END_MAGIC: Final = b"\r\nL2SEND\n"
+END_MAGIC: Final = b"L2SEND\r\n"
 BLOCK_MAGIC: Final = b"L2ZB"
 BLOCK: Final = struct.Struct("<4sIQIIIII")
 _PREFIX = struct.Struct("<8sHHIIII")

@@ -10,8 +10,8 @@ from l2_platform.journal.syscalls import Syscalls
 COUNTED = ("open", "writev", "fdatasync", "fsync", "ftruncate", "rename", "unlink", "mkdir")
 
 
-class CrashedError(SystemExit):
-    """The process died here: nothing after it may run. (A thread that ends so says nothing.)"""
+class CrashedError(BaseException):
+    """The process died here: nothing after it may run."""
 
 
 class FailingDisk(Syscalls):
