@@ -21,7 +21,14 @@ from l2_platform.market.events import Int32, Int64, TableBatch, UInt8, UInt64
 from l2_platform.market.timezone import new_york_offsets
 from l2_platform.settings import JsonlSettings
 from l2_platform.sinks.jsonl_files import AppendFiles, cut_after_seq, sync_file_system, write_atomically
-from l2_platform.sinks.jsonl_kernels import LEVEL_BYTES, RECORD_BYTES, Frames, format_books, format_quotes, format_trades
+from l2_platform.sinks.jsonl_kernels import (
+    LEVEL_BYTES,
+    RECORD_BYTES,
+    Frames,
+    format_books,
+    format_quotes,
+    format_trades,
+)
 from l2_platform.sinks.sink import ResumePoint
 
 KINDS: Final = {"book_snapshots": "l2", "quotes": "l1", "trades": "ticks"}
@@ -105,10 +112,12 @@ class JsonlSink:
             for path in sorted(folder.glob(f"*_{session_date}.jsonl")) if folder.is_dir() else []:
                 cut_after_seq(path, stream, seq)
         except OSError as error:
-            raise SinkUnavailable(f"cannot resume {stream} {session_date}: {error.strerror}", path=str(folder)) from error
+            raise SinkUnavailable(
+                f"cannot resume {stream} {session_date}: {error.strerror}", path=str(folder)
+            ) from error
         self._unknown.discard((stream, session_date))
         self._progress[stream, session_date] = _Progress(seq, position, folder, seq, position)
-        return ResumePoint(seq, {table: (seq, 0) for table in KINDS}, position)
+        return ResumePoint(seq, dict.fromkeys(KINDS, (seq, 0)), position)
 
     def write(self, batches: list[TableBatch], position: Position, seq: int) -> None:
         """Append the records of the batches; rows at or below the stream's seq are skipped. All or nothing."""
@@ -156,7 +165,10 @@ class JsonlSink:
             for key, _progress in moved:
                 self._forget(key)
             raise SinkUnavailable(
-                f"jsonl: cannot sync {self._root}: {error.strerror}", path=str(self._root), errno=error.errno, resume=True
+                f"jsonl: cannot sync {self._root}: {error.strerror}",
+                path=str(self._root),
+                errno=error.errno,
+                resume=True,
             ) from error
 
     def _forget(self, key: tuple[str, int]) -> None:
@@ -228,11 +240,19 @@ class JsonlSink:
                 self._buffer = np.empty(room * len(part), np.uint8)
             ends = np.empty(len(part), np.int64)
             formatter(
-                self._buffer, ends, part, frames, symbols, seq, _int64(columns["ts_event"]), _int64(columns["ts_recv"]), *arguments
+                self._buffer,
+                ends,
+                part,
+                frames,
+                symbols,
+                seq,
+                _int64(columns["ts_event"]),
+                _int64(columns["ts_recv"]),
+                *arguments,
             )
             numbers = symbols[part]
             stops = np.append(np.flatnonzero(numbers[1:] != numbers[:-1]) + 1, len(part))
-            view = memoryview(self._buffer)
+            view = self._buffer.data
             begin = 0
             for stop in stops.tolist():
                 end = int(ends[stop - 1])

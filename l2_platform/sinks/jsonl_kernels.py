@@ -339,7 +339,7 @@ def format_trades(
             rest >>= np.uint64(8)
         at = put_unsigned(out, put(out, at, _TICK_ID), tick_id[row])
         at = put(out, at, _AGGRESSOR)
-        name = 7 * min(np.int64(aggressor[row]), 3)
+        name = 7 * min(int(aggressor[row]), 3)
         for place in range(name, name + 7):
             if _AGGRESSORS[place] != 32:
                 out[at] = _AGGRESSORS[place]

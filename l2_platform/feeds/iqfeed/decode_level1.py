@@ -1,7 +1,7 @@
 """Lines of a Level 1 stream become a columnar batch: quotes, trade prints, snapshots, corrections, and everything else as a row.
 
 Which field is which follows the lines themselves: the default layout until the feed acknowledges another. Times carry no date, so the
-feed's own clock dates them (level1_kernels.day_of_time). What does not belong here: I/O, and the rules of one field (bytes_kernels).
+feed's own clock dates them (level1_clock.time_with_day). What does not belong here: I/O, and the rules of one field (bytes_kernels).
 """
 
 from collections.abc import Mapping
@@ -18,20 +18,16 @@ from l2_platform.feeds.iqfeed.layouts import (
     layout_from_names,
     protocol_from_line,
 )
-from l2_platform.feeds.iqfeed.level1_kernels import (
-    CLOCK_KIND,
-    CLOCK_LOCAL,
-    CLOCK_SIZE,
-    CLOCK_UTC,
-    NO_CLOCK,
+from l2_platform.feeds.iqfeed.level1_clock import CLOCK_KIND, CLOCK_LOCAL, CLOCK_SIZE, CLOCK_UTC, NO_CLOCK
+from l2_platform.feeds.iqfeed.level1_columns import (
     Level1Columns,
     LineBlock,
     batch_from_columns,
     columns_of_block,
-    decode_clock_row,
-    decode_level1_rows,
     empty_columns,
+    slice_columns,
 )
+from l2_platform.feeds.iqfeed.level1_kernels import decode_clock_row, decode_level1_rows
 from l2_platform.market.compiled import kernel
 from l2_platform.market.events import Int64, Level1Batch, UInt8
 from l2_platform.market.instruments import SymbolTable
@@ -76,7 +72,7 @@ class Level1Decoder:
                 if self._connection is not None:
                     self.layout, self.protocol = DEFAULT_LAYOUT, None
                 self._connection = connection
-            part = columns if rows == len(columns.seq) and row == 0 else Level1Columns(*(c[row:rows] for c in columns))
+            part = columns if rows - row == len(columns.seq) else slice_columns(columns, row, rows)
             self._decode_part(block.buffer, part, session_days)
             row = rows
         self._index.push()
@@ -86,9 +82,9 @@ class Level1Decoder:
         """(connection, end row) of each run of frames of one connection; nearly always one run."""
         conn = np.asarray(block.frame_conn)
         changes = np.flatnonzero(conn[1:] != conn[:-1]) + 1
-        ends = np.searchsorted(columns.line_start, block.frame_start[changes]) if len(changes) else []
+        ends = np.searchsorted(columns.line_start, np.asarray(block.frame_start)[changes]).tolist()
         heads = [0, *changes.tolist()]
-        return list(zip([int(conn[head]) for head in heads], [*(int(end) for end in ends), len(columns.seq)], strict=True))
+        return list(zip([int(conn[head]) for head in heads], [*ends, len(columns.seq)], strict=True))
 
     def _decode_part(self, buffer: UInt8, columns: Level1Columns, session_days: int) -> None:
         row, rows = 0, len(columns.seq)

@@ -179,19 +179,19 @@ def _has_reserved_blanks(fields: list[str]) -> bool:
 def parse_correction(line: bytes) -> dict[str, str]:
     """Fields of a trade correction `C,…` by name, texts as sent: action (insert or delete), trade_type, date, time, price, size, tick_id, …
 
-    Two layouts exist: with a trade type column (seen live in 2025) and without (2021). The first is recognised by a third field
-    that is empty, C, E or O before a date or nothing.
+    Two layouts exist: with a trade type column (seen live in 2025) and without (2021); see `correction_has_type`.
     """
     fields = line.decode("latin-1").rstrip("\r\n").split(",")
     fields += [""] * (11 - len(fields))
-    typed = correction_has_type(fields[3], fields[4])
-    names = ["symbol", "action", *(["trade_type"] if typed else []), "date", "time", "price", "size", "tick_id", "conditions", "market_center"]
+    typed = correction_has_type(fields[3], fields[5])
+    kind = ["trade_type"] if typed else []
+    names = ["symbol", "action", *kind, "date", "time", "price", "size", "tick_id", "conditions", "market_center"]
     record = dict(zip(names, fields[1:], strict=False))
     record.setdefault("trade_type", "")
     record["action"] = CORRECTION_TYPES.get(record["action"], record["action"])
     return record
 
 
-def correction_has_type(third: str, fourth: str) -> bool:
-    """Whether a correction has the trade type column, told from its fields 3 and 4."""
-    return third in {"", "C", "E", "O", "S"} and (not fourth or "/" in fourth)
+def correction_has_type(third: str, fifth: str) -> bool:
+    """Whether a correction has the trade type column: field 3 is empty or a type, and field 5 a time or empty (else it is the price)."""
+    return third in {"", "C", "E", "O", "S"} and (not fifth or ":" in fifth)

@@ -1,9 +1,9 @@
-"""Compiled loops of the Level 1 and history decoders: where the lines are, and what a Q, P, C, T, … line holds.
+"""Compiled loops of the Level 1 decoder: what a Q, P, C, T, … line holds.
 
 What does not belong here: fields of a line as values (bytes_kernels), layouts as names (layouts), state over blocks (decode_level1).
 """
 
-from typing import Final, NamedTuple, Protocol
+from typing import Final
 
 import numpy as np
 
@@ -12,179 +12,36 @@ from l2_platform.feeds.iqfeed.bytes_kernels import (
     BAD,
     DAY_NS,
     FULL,
-    HOUR_NS,
     NONE,
     OK,
     intern_symbol,
-    nearest_day,
-    new_york_ns,
-    offset_index,
     parse_date,
     parse_int,
     parse_price,
     parse_time_of_day_ns,
     parse_uint64,
-    steady_span,
 )
-from l2_platform.market.compiled import Number, inline_kernel, kernel
-from l2_platform.market.events import (
-    NULL_PRICE,
-    NULL_TS,
-    DecodeError,
-    Int32,
-    Int64,
-    Level1Batch,
-    UInt8,
-    UInt32,
-    UInt64,
+from l2_platform.feeds.iqfeed.level1_clock import (
+    CLOCK_KIND,
+    CLOCK_LOCAL,
+    CLOCK_UTC,
+    FEED_CLOCK,
+    NO_CLOCK,
+    TRADE_CLOCK,
+    time_with_day,
+    wall_ns,
 )
-
-
-class LineBlock(Protocol):
-    """What a decoder reads of a journal block: whole frames of one stream and session date, in journal order."""
-
-    buffer: UInt8
-    """All payloads, contiguous."""
-    frame_start: Int64
-    """Offset of each frame in `buffer`, and the end of the last."""
-    frame_seq: UInt64
-    """seq of the first line of each frame."""
-    frame_count: UInt32
-    """Lines in each frame."""
-    frame_ts: Int64
-    """When the frame was received, ns UTC."""
-    frame_flags: UInt8
-    """1: the payload is the rest of a cut line; 2: a line over the limit. Such a frame is one seq."""
-    frame_conn: UInt32
-    """Connection that the frame came over."""
-    session_date: int
-    """YYYYMMDD."""
-
-
-class Level1Columns(NamedTuple):
-    """The arrays of a Level1Batch, as a kernel takes them."""
-
-    seq: UInt64
-    kind: UInt8
-    error: UInt8
-    symbol: Int32
-    contents: UInt32
-    basis: UInt8
-    price: Int64
-    size: Int64
-    total_volume: Int64
-    market_center: Int32
-    conditions: UInt64
-    aggressor: UInt8
-    day_code: UInt8
-    tick_id: UInt64
-    trade_count: Int64
-    bid: Int64
-    bid_size: Int64
-    bid_market_center: Int32
-    ask: Int64
-    ask_size: Int64
-    ask_market_center: Int32
-    delay: Int32
-    ts_trade: Int64
-    ts_bid: Int64
-    ts_ask: Int64
-    ts_event: Int64
-    ts_recv: Int64
-    line_start: Int64
-    line_len: Int32
-
-
-_FILL: Final[dict[str, int]] = {
-    "symbol": -1, "price": NULL_PRICE, "size": -1, "total_volume": -1, "market_center": -1, "trade_count": -1,
-    "bid": NULL_PRICE, "bid_size": -1, "bid_market_center": -1, "ask": NULL_PRICE, "ask_size": -1, "ask_market_center": -1,
-    "delay": -1, "ts_trade": NULL_TS, "ts_bid": NULL_TS, "ts_ask": NULL_TS, "ts_event": NULL_TS,
-}  # fmt: skip
-_DTYPES: Final[dict[str, type[np.generic]]] = {
-    "seq": np.uint64, "kind": np.uint8, "error": np.uint8, "symbol": np.int32, "contents": np.uint32, "basis": np.uint8,
-    "market_center": np.int32, "conditions": np.uint64, "aggressor": np.uint8, "day_code": np.uint8, "tick_id": np.uint64,
-    "bid_market_center": np.int32, "ask_market_center": np.int32, "delay": np.int32, "line_len": np.int32,
-}  # fmt: skip
-
-
-def empty_columns(rows: int) -> Level1Columns:
-    """Columns of `rows` rows that hold nothing yet."""
-    return Level1Columns(
-        *(np.full(rows, _FILL.get(name, 0), _DTYPES.get(name, np.int64)) for name in Level1Columns._fields)
-    )
-
-
-def batch_from_columns(buffer: UInt8, columns: Level1Columns) -> Level1Batch:
-    """The batch over the same arrays."""
-    return Level1Batch(buffer, *columns)
-
-
-def columns_of_block(block: LineBlock) -> Level1Columns:
-    """One row per line of the block, with seq, ts_recv, place and the errors that concern the line as a whole."""
-    columns = empty_columns(int(block.frame_count.sum()))
-    rows = index_lines(
-        block.buffer, block.frame_start, block.frame_seq, block.frame_count, block.frame_ts, block.frame_flags,
-        columns.seq, columns.ts_recv, columns.line_start, columns.line_len, columns.error,
-    )  # fmt: skip
-    if rows == len(columns.seq):
-        return columns
-    return Level1Columns(*(column[:rows] for column in columns))
-
-
-FRAGMENT: Final = int(DecodeError.FRAGMENT)
-OVERSIZE: Final = int(DecodeError.OVERSIZE)
-ENCODING: Final = int(DecodeError.ENCODING)
-FIELDS: Final = int(DecodeError.FIELDS)
-NUMBER: Final = int(DecodeError.NUMBER)
-PRICE: Final = int(DecodeError.PRICE)
-TIME: Final = int(DecodeError.TIME)
-SYMBOL: Final = int(DecodeError.SYMBOL)
-CONTENTS: Final = int(DecodeError.CONTENTS)
-
-
-@kernel
-def index_lines(
-    buffer: UInt8, frame_start: Int64, frame_seq: UInt64, frame_count: UInt32, frame_ts: Int64, frame_flags: UInt8,
-    seq: UInt64, ts_recv: Int64, line_start: Int64, line_len: Int32, error: UInt8,
-) -> int:  # fmt: skip
-    """Find the lines of whole frames; the number of rows that were filled."""
-    row = 0
-    for frame in range(len(frame_seq)):
-        at = frame_start[frame]
-        end = frame_start[frame + 1]
-        left = np.int64(frame_count[frame])
-        flags = frame_flags[frame]
-        number = frame_seq[frame]
-        while left > 0 and (at < end or flags):
-            stop = at
-            dirty = False
-            if flags:
-                stop = end
-            else:
-                while stop < end:
-                    byte = buffer[stop]
-                    if byte < 32:
-                        if byte == 10:
-                            break
-                        # A carriage return is fine only as the last byte, and is cut off below.
-                        if byte != 9 and not (byte == 13 and (stop + 1 == end or buffer[stop + 1] == 10)):
-                            dirty = True
-                    stop += 1
-            length = stop - at
-            while length > 0 and (buffer[at + length - 1] == 13 or buffer[at + length - 1] == 10):
-                length -= 1
-            seq[row] = number
-            ts_recv[row] = frame_ts[frame]
-            line_start[row] = at
-            line_len[row] = length
-            error[row] = FRAGMENT if flags & 1 else OVERSIZE if flags & 2 else ENCODING if dirty else 0
-            row += 1
-            number += np.uint64(1)
-            left -= 1
-            at = stop + 1
-            if flags:
-                break
-    return row
+from l2_platform.feeds.iqfeed.level1_columns import (
+    CONTENTS,
+    FIELDS,
+    NUMBER,
+    PRICE,
+    SYMBOL,
+    TIME,
+    Level1Columns,
+)
+from l2_platform.market.compiled import Number, inline_kernel, kernel, plain_kernel
+from l2_platform.market.events import NULL_PRICE, NULL_TS, Int32, Int64, UInt8, UInt64
 
 
 @inline_kernel
@@ -255,59 +112,6 @@ def small_int(buffer: UInt8, start: int, stop: int, largest: int) -> tuple[Numbe
     return value, status
 
 
-# The clock of a stream: an int64 array of CLOCK_SIZE.
-CLOCK_LOCAL: Final = 0
-"""New York wall time, ns since the epoch as if it were UTC."""
-CLOCK_UTC: Final = 1
-CLOCK_KIND: Final = 2
-SPAN_FROM: Final = 3
-"""Local times from here to SPAN_TO have one known offset (bytes_kernels.steady_span); no part of the state."""
-SPAN_TO: Final = 4
-SPAN_OFFSET: Final = 5
-CLOCK_SIZE: Final = 6
-NO_CLOCK: Final = 0
-TRADE_CLOCK: Final = 1
-"""Taken from the newest dated trade: the stream has no T line yet."""
-FEED_CLOCK: Final = 2
-"""The feed's own T line."""
-
-
-@inline_kernel
-def wall_ns(days: int, tod: int, recv: int, clock: Int64, transitions: Int64, offsets: Int64) -> Number:
-    """UTC ns of a wall time; in the hour that happens twice, the one nearer to the receipt of a live line, else to the clock."""
-    local = days * DAY_NS + tod
-    # Nearly all times lie in the span of the one before: no search in the offset table then.
-    if clock[SPAN_FROM] <= local < clock[SPAN_TO]:
-        return local - clock[SPAN_OFFSET]
-    clock[SPAN_FROM], clock[SPAN_TO], clock[SPAN_OFFSET] = steady_span(local, transitions, offsets)
-    hint = clock[CLOCK_UTC] if clock[CLOCK_KIND] != NO_CLOCK else NULL_TS
-    if abs(local + 5 * HOUR_NS - recv) < DAY_NS // 2:
-        hint = recv
-    value, _status = new_york_ns(days, tod, hint, transitions, offsets)
-    return value
-
-
-@inline_kernel
-def day_of_time(
-    tod: int, fresh: bool, recv: int, session_days: int, clock: Int64, transitions: Int64, offsets: Int64
-) -> Number:
-    """The day of a time without date.
-
-    Fresh times lie nearest to the feed's clock; a time that a line merely repeats is never more than an hour after it. Before any
-    clock the receipt stands in for it, or the end of the session date where the lines were received after that (an import).
-    """
-    if clock[CLOCK_KIND] != NO_CLOCK:
-        if fresh:
-            return nearest_day(tod, clock[CLOCK_LOCAL])
-        latest = clock[CLOCK_LOCAL] + HOUR_NS
-    else:
-        latest = recv + offsets[offset_index(recv, transitions)] + HOUR_NS
-        if session_days > 0 and latest - HOUR_NS >= (session_days + 1) * DAY_NS:
-            latest = (session_days + 1) * DAY_NS - 1
-    days = latest // DAY_NS
-    return days - 1 if tod > latest - days * DAY_NS else days
-
-
 @kernel
 def decode_level1_rows(
     buffer: UInt8, row: int, out: Level1Columns, columns: UInt8, required: int, session_days: int, clock: Int64,
@@ -325,7 +129,7 @@ def decode_level1_rows(
     while row < rows:
         begin = out.line_start[row]
         end = begin + out.line_len[row]
-        error = np.int64(out.error[row])
+        error: Number = np.int64(out.error[row])
         letter = buffer[begin] if end > begin else np.uint8(0)
         if error == 0 and (letter == 81 or letter == 80) and end - begin > 1 and buffer[begin + 1] == 44:
             place[1] = 0
@@ -357,9 +161,13 @@ def decode_level1_rows(
                     clock[CLOCK_UTC] = ts_trade
                     clock[CLOCK_KIND] = TRADE_CLOCK
                 fresh = update and contents & 16 != 0
-                ts_bid = time_with_day(values[layouts.BID_TIME], NULL_TS, fresh, recv, session_days, clock, transitions, offsets)
+                ts_bid = time_with_day(
+                    values[layouts.BID_TIME], NULL_TS, fresh, recv, session_days, clock, transitions, offsets
+                )
                 fresh = update and contents & 8 != 0
-                ts_ask = time_with_day(values[layouts.ASK_TIME], NULL_TS, fresh, recv, session_days, clock, transitions, offsets)
+                ts_ask = time_with_day(
+                    values[layouts.ASK_TIME], NULL_TS, fresh, recv, session_days, clock, transitions, offsets
+                )
                 out.kind[row] = letter
                 out.symbol[row] = number
                 out.contents[row] = contents
@@ -402,14 +210,14 @@ def decode_level1_rows(
     return row, OK
 
 
-@kernel
+@plain_kernel
 def decode_other_row(
     buffer: UInt8, begin: int, end: int, row: int, out: Level1Columns, clock: Int64,
     pool: UInt8, ends: Int64, hashes: UInt64, slots: Int32, count: Int64, transitions: Int64, offsets: Int64,
 ) -> tuple[int, int]:  # fmt: skip
     """Every line but Q and P; `(kind, status)`, nothing written when that is FULL."""
-    error = np.int64(out.error[row])
-    kind = np.int64(63)
+    error: Number = np.int64(out.error[row])
+    kind: Number = np.int64(63)
     status = OK
     letter = np.int64(buffer[begin]) if end > begin else np.int64(0)
     if error == 0 and (end - begin == 1 or (end > begin and buffer[begin + 1] == 44)):
@@ -443,20 +251,20 @@ def decode_other_row(
     return kind, OK
 
 
-@inline_kernel
+@plain_kernel
 def is_acknowledgement(buffer: UInt8, begin: int, end: int) -> bool:
     """Whether a system line begins `S,CURRENT ` and so may change the layout."""
     if end - begin < 10:
         return False
     # S,CURRENT followed by a space
     expected = (83, 44, 67, 85, 82, 82, 69, 78, 84, 32)
-    for at in range(10):
+    for at in range(10):  # noqa: SIM110 - compiled: no generators
         if buffer[begin + at] != expected[at]:
             return False
     return True
 
 
-@inline_kernel
+@plain_kernel
 def decode_clock_row(
     buffer: UInt8, at: int, end: int, row: int, out: Level1Columns, clock: Int64, transitions: Int64, offsets: Int64
 ) -> Number:
@@ -475,7 +283,7 @@ def decode_clock_row(
     return 0
 
 
-@inline_kernel
+@plain_kernel
 def decode_news_row(
     buffer: UInt8, at: int, end: int, row: int, out: Level1Columns,
     pool: UInt8, ends: Int64, hashes: UInt64, slots: Int32, count: Int64,
@@ -499,7 +307,7 @@ def decode_news_row(
     return FULL if status == FULL else OK
 
 
-@inline_kernel
+@plain_kernel
 def decode_correction_row(
     buffer: UInt8, at: int, end: int, row: int, out: Level1Columns, clock: Int64,
     pool: UInt8, ends: Int64, hashes: UInt64, slots: Int32, count: Int64, transitions: Int64, offsets: Int64,
@@ -567,7 +375,8 @@ def decode_correction_row(
 
 
 _NOTHING: Final = np.array(
-    [0, 0, NULL_PRICE, NULL_PRICE, NULL_PRICE, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, 0, 0, NULL_TS, 0, 0, 0], np.int64
+    [0, 0, NULL_PRICE, NULL_PRICE, NULL_PRICE, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, 0, 0, NULL_TS, 0, 0, 0],
+    np.int64,
 )
 """Value of each column of `layouts` where the line has none."""
 _LARGEST: Final = np.array([0] * 13 + [2**31 - 1] * 4 + [3, 255] + [0] * 4, np.int64)
@@ -628,15 +437,3 @@ def parse_quote_fields(
             values[column] = np.int64(bits)
         at = stop + 1
     return 0, fields
-
-
-@inline_kernel
-def time_with_day(
-    tod: int, days: int, fresh: bool, recv: int, session_days: int, clock: Int64, transitions: Int64, offsets: Int64
-) -> Number:
-    """UTC ns of a time of day (-1 = none gives NULL_TS) on `days`, or on the day that the clock says where that is NULL_TS."""
-    if tod < 0:
-        return np.int64(NULL_TS)
-    if days == NULL_TS:
-        days = day_of_time(tod, fresh, recv, session_days, clock, transitions, offsets)
-    return wall_ns(days, tod, recv, clock, transitions, offsets)

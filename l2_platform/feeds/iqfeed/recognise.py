@@ -15,10 +15,12 @@ import numpy as np
 
 from l2_platform.errors import InputError
 from l2_platform.feeds.iqfeed.decode_depth import DepthDecoder
-from l2_platform.feeds.iqfeed.decode_history import HistoryDecoder, is_date
+from l2_platform.feeds.iqfeed.decode_history import HistoryDecoder
 from l2_platform.feeds.iqfeed.decode_level1 import Level1Decoder
+from l2_platform.feeds.iqfeed.history_kernels import is_date
 from l2_platform.feeds.iqfeed.layouts import ACKNOWLEDGED_FIELDS, protocol_from_line
-from l2_platform.feeds.iqfeed.level1_kernels import TRADE_CLOCK, field_end
+from l2_platform.feeds.iqfeed.level1_clock import TRADE_CLOCK
+from l2_platform.feeds.iqfeed.level1_kernels import field_end
 from l2_platform.market.compiled import kernel
 from l2_platform.market.events import (
     CONTENT_TRADE,
@@ -176,7 +178,7 @@ def classify_lines(buffer: UInt8, classes: UInt8) -> bool:
         if kind == UNKNOWN and (stop - at == 1 or buffer[at + 1] == 44):
             letter = buffer[at]
             # 0 2 3 4 5 6 7 8 9 Z q M / Q P F R N C / S T E n O
-            if 48 <= letter <= 57 and letter != 49 or letter == 90 or letter == 113 or letter == 77:
+            if (48 <= letter <= 57 and letter != 49) or letter == 90 or letter == 113 or letter == 77:
                 kind = DEPTH
             elif letter == 81 or letter == 80 or letter == 70 or letter == 82 or letter == 78 or letter == 67:
                 kind = LEVEL1
@@ -206,7 +208,9 @@ def _check_classes(buffer: UInt8, file: Path, channel: str, classes: UInt8) -> N
             file=str(file), line=number, field="message type",
         )  # fmt: skip
     if not counts[own]:
-        raise InputError(f"{file}: there is no {channel} line in it, only system lines; nothing to import", file=str(file))
+        raise InputError(
+            f"{file}: there is no {channel} line in it, only system lines; nothing to import", file=str(file)
+        )
 
 
 def _first(buffer: UInt8, classes: UInt8, wanted: int) -> tuple[int, str]:
@@ -311,12 +315,20 @@ def _protocol(batch: DepthBatch | Level1Batch) -> str | None:
 
 
 def _trusted(times: Int64) -> Any:
-    """Which clock-bearing lines to believe: not those far ahead of the next one, nor a last one far ahead of the one before."""
-    trusted = np.ones(len(times), bool)
-    if len(times) > 1:
-        trusted[:-1] = times[:-1] <= times[1:] + JUMP_NS
-        if times[-1] > times[-2] + SESSION_DAYS_MAX * 2 * JUMP_NS:
-            trusted[-1] = len(times) < 3
+    """Which clock-bearing lines to believe: not those far ahead of all of the next three (some of which may be old orders' dates).
+
+    At the end, where fewer follow, a line may be ahead of what was before by a long weekend.
+    """
+    ahead = np.full(len(times) + 3, NULL_TS)
+    ahead[: len(times)] = times
+    following = np.maximum.reduce([ahead[1:-2], ahead[2:-1], ahead[3:]])
+    trusted = times - JUMP_NS <= following
+    for place in range(max(1, len(times) - 3), len(times)):
+        trusted[place] |= (
+            times[place] <= times[:place][trusted[:place]].max(initial=NULL_TS) + 2 * SESSION_DAYS_MAX * JUMP_NS
+        )
+    if len(times) and not trusted.any():
+        trusted[0] = True
     return trusted
 
 

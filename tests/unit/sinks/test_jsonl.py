@@ -41,7 +41,11 @@ def sink_at(root: Path, **settings: float) -> JsonlSink:
 
 
 def book_batch(
-    seq: list[int], symbol: list[int], bids: list[list[tuple[int, int]]], asks: list[list[tuple[int, int]]], ts: int = TS
+    seq: list[int],
+    symbol: list[int],
+    bids: list[list[tuple[int, int]]],
+    asks: list[list[tuple[int, int]]],
+    ts: int = TS,
 ) -> TableBatch:
     """Books whose sides are lists of (price, size), padded with empty levels."""
     rows = len(seq)
@@ -108,7 +112,9 @@ def batches_of(first: int) -> list[TableBatch]:
     chance = random.Random(first)
     seq = list(range(first, first + 10))
     symbol = [chance.randrange(len(NAMES)) for _ in seq]
-    sides = [[(chance.randrange(1, 10**12), chance.randrange(1, 999)) for _ in range(chance.randrange(11))] for _ in seq]
+    sides = [
+        [(chance.randrange(1, 10**12), chance.randrange(1, 999)) for _ in range(chance.randrange(11))] for _ in seq
+    ]
     return [book_batch(seq, symbol, sides, sides[::-1]), quote_batch(seq, symbol), trade_batch(seq[::3], symbol[::3])]
 
 
@@ -123,7 +129,10 @@ def records(path: Path) -> list[dict[str, object]]:
 def test_l2_record_is_the_documented_one(tmp_path: Path) -> None:
     sink = sink_at(tmp_path)
     batch = book_batch(
-        [41], [0], [[(215_110_000_000, 194), (215_100_000_000, 2857)]], [[(215_160_000_000, 545), (216_000_000_000, 2102)]]
+        [41],
+        [0],
+        [[(215_110_000_000, 194), (215_100_000_000, 2857)]],
+        [[(215_160_000_000, 545), (216_000_000_000, 2102)]],
     )
     sink.write([batch], at(10), 41)
     sink.close()
@@ -149,7 +158,16 @@ def test_one_sided_book_has_no_spread_and_falls_back_to_receive_time(tmp_path: P
 
 @pytest.mark.parametrize(
     ("bid", "ask"),
-    [(1, 2), (-1, 0), (-3, -2), (-5, 4), (2**63 - 2, 2**63 - 1), (-(2**63) + 1, -(2**63) + 2), (0, 0), (3_500_000_000, 10**18)],
+    [
+        (1, 2),
+        (-1, 0),
+        (-3, -2),
+        (-5, 4),
+        (2**63 - 2, 2**63 - 1),
+        (-(2**63) + 1, -(2**63) + 2),
+        (0, 0),
+        (3_500_000_000, 10**18),
+    ],
 )
 def test_prices_are_exact_decimals(tmp_path: Path, bid: int, ask: int) -> None:
     sink = sink_at(tmp_path)
