@@ -8,7 +8,7 @@ ours may still run. What does not belong here: bytes of the Native format (nativ
 import itertools
 import os
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Final
 
 import numpy as np
@@ -144,6 +144,8 @@ class ClickHouseSink:
         futures: dict[str, Future[None]] = {}
         for batch in batches:
             futures[batch.table] = self._threads.submit(self._write_table, client, batch, known)
+        # All of them end before any failure is looked at: a failure may close the connections.
+        wait(futures.values())
         failures: list[SinkError] = []
         for table, future in futures.items():
             try:
@@ -226,6 +228,7 @@ class ClickHouseSink:
         """The client; the warehouse is looked for when it was lost. Never waits for a managed warehouse that is restarting."""
         if self._client is not None and self._migrated:
             return self._client
+        self._forget_client()
         section = self._settings.clickhouse
         try:
             if not section.embedded:

@@ -8,7 +8,6 @@ from typing import Any
 import clickhouse_connect
 from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import ClickHouseError
-from clickhouse_connect.driver.httputil import get_pool_manager
 
 from l2_platform.errors import WarehouseError
 from l2_platform.settings import Settings
@@ -27,7 +26,7 @@ def connect(settings: Settings, *, database: str | None = None, **options: Any) 
         "host": host, "port": port, "username": section.user, "password": warehouse_password(settings),
         "database": database, "secure": section.secure and not section.embedded, "autogenerate_session_id": False,
         "send_receive_timeout": section.timeout_s, "connect_timeout": min(10, section.timeout_s), "query_retries": 0,
-        "pool_mgr": get_pool_manager(maxsize=16, num_pools=2),
+        "dedicated_pool": True,
     }  # fmt: skip
     try:
         return clickhouse_connect.get_client(**{**arguments, **options})

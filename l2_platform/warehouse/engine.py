@@ -140,7 +140,8 @@ class Session:
     def is_reading(self, sql: bytes) -> bool:
         """The statement changes nothing."""
         facts = self._connection.classify_query(sql.decode("utf-8", "replace"))
-        return bool(facts["query_class"] == _chdb.query_class.READ_ONLY)
+        # what does not parse may run: the engine says what is wrong with it
+        return facts["query_class"] in {_chdb.query_class.READ_ONLY, _chdb.query_class.UNKNOWN}
 
     def query(self, sql: bytes, output: str, params: Mapping[str, str]) -> Answer:
         """Run a statement to its end; the whole result in memory."""

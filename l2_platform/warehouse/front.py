@@ -16,6 +16,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from email.parser import BytesParser
 from email.policy import HTTP
+from tempfile import SpooledTemporaryFile
 from typing import Any, Final, TypeVar
 
 from starlette.applications import Starlette
@@ -42,8 +43,11 @@ TRANSPORT: Final = frozenset(
 """URL parameters that are no settings."""
 FIRST_BYTES: Final = 1 << 20
 """So much of an answer is held back before its headers go out: an error up to there gets a status of its own, bytes."""
+SPOOL_BYTES: Final = 32 << 20
+"""An answer that is made whole before it goes out is kept in memory up to here, then in a temporary file, bytes."""
 SESSIONS_MAX: Final = 1000
 SESSION_S: Final = 60.0
+SESSION_WAIT_S: Final = 1.0
 
 
 @dataclass(slots=True)
@@ -61,6 +65,8 @@ class Ask:
     session_s: float
     encoding: str | None
     may_write: bool
+    whole: bool
+    """The client wants to know the end before it gets the first byte (`wait_end_of_query`)."""
 
 
 @dataclass(slots=True)
@@ -95,7 +101,7 @@ class Front:
         self._slots = asyncio.Semaphore(settings.queries_max)
         self._threads = ThreadPoolExecutor(settings.queries_max + 2, thread_name_prefix="query")
         self._sessions: dict[str, KeptSession] = {}
-        self._sessions_lock = threading.Lock()
+        self._sessions_free = threading.Condition()
         self._log = get_logger("warehouse")
         self._timezone, self._version = "UTC", ""
         self.activity = Activity(last_ns=clock.monotonic_ns())
@@ -246,6 +252,7 @@ class Front:
             params={name[6:]: value for name, value in url.items() if name.startswith("param_")}, settings=settings,
             session_id=url.get("session_id", ""), session_s=_seconds(url.get("session_timeout", ""), SESSION_S),
             encoding=encoding, may_write=request.method == "POST",
+            whole=url.get("wait_end_of_query") == "1",
         )  # fmt: skip
 
     async def _admit(self, ask: Ask, receive: Receive, sender: "_Sender") -> None:
@@ -312,22 +319,25 @@ class Front:
     async def _stream(self, ask: Ask, session: Session, headers: dict[str, str], sender: "_Sender") -> None:
         pieces = session.stream(ask.statement.sql, ask.output, ask.params)
         encoder = make_encoder(ask.encoding)
+        ready = SpooledTemporaryFile(SPOOL_BYTES)  # noqa: SIM115 - closed below
         try:
-            ready: list[bytes] = []
             size, more = 0, True
-            while more and size < FIRST_BYTES:
+            while more and (ask.whole or size < FIRST_BYTES):
                 more, piece = await self._in_thread(_next_piece, pieces, encoder)
-                ready.append(piece)
+                await self._in_thread(ready.write, piece)
                 size += len(piece)
             tag = secrets.token_hex(8)
             extra = {"X-ClickHouse-Summary": _summary(Answer(b"")), "X-ClickHouse-Exception-Tag": tag}
             await sender.start(200, headers | extra | _encoding_header(ask.encoding), tag, encoder)
-            await sender.more(b"".join(ready))
+            ready.seek(0)
+            while piece := await self._in_thread(ready.read, FIRST_BYTES):
+                await sender.more(piece)
             while more:
                 more, piece = await self._in_thread(_next_piece, pieces, encoder)
                 await sender.more(piece)
             await sender.end()
         finally:
+            ready.close()
             await asyncio.shield(self._in_thread(_close, pieces))
 
     def _on_disconnect(self, ask: Ask, sender: "_Sender", done: "asyncio.Future[Message]") -> None:
@@ -339,7 +349,7 @@ class Front:
         if not ask.session_id:
             return self._engine.session()
         now = self._clock.monotonic_ns()
-        with self._sessions_lock:
+        with self._sessions_free:
             for name in [name for name, kept in self._sessions.items() if not kept.busy and kept.expires_ns < now]:
                 self._sessions.pop(name).session.close()
             kept = self._sessions.get(ask.session_id)
@@ -347,7 +357,8 @@ class Front:
                 if len(self._sessions) >= SESSIONS_MAX:
                     raise QueryFailed(202, "Too many sessions", name="TOO_MANY_SIMULTANEOUS_QUERIES")
                 kept = self._sessions[ask.session_id] = KeptSession(self._engine.session(), 0)
-            if kept.busy:
+            # The last request's answer reaches the client a moment before its session is free.
+            if not self._sessions_free.wait_for(lambda: not kept.busy, SESSION_WAIT_S):
                 raise QueryFailed(373, f"Session {ask.session_id} is locked by a concurrent client", name="SESSION_IS_LOCKED")
             kept.busy = True
         return kept.session
@@ -358,9 +369,10 @@ class Front:
             session.close()
             return
         session.restore()
-        with self._sessions_lock:
+        with self._sessions_free:
             kept.expires_ns = self._clock.monotonic_ns() + int(ask.session_s * 1e9)
             kept.busy = False
+            self._sessions_free.notify_all()
 
     def _headers(self, query_id: str) -> dict[str, str]:
         return {

@@ -11,14 +11,15 @@ import os
 import signal
 import socket
 import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Final
 
 import uvicorn
 
 from l2_platform.clock import Clock, SystemClock
 from l2_platform.errors import L2Error, LeaseHeld, WarehouseError
-from l2_platform.monitoring.heartbeat import Heartbeat, Lease, process_start
+from l2_platform.monitoring.heartbeat import Heartbeat, Lease, process_start_ticks
 from l2_platform.monitoring.logs import configure_logging, get_logger
 from l2_platform.settings import Settings, load_settings
 from l2_platform.warehouse.engine import Engine
@@ -57,6 +58,21 @@ def serve(settings: Settings, *, idle_exit_s: float | None = None, wait: bool = 
         lease.release()
 
 
+class _HttpServer(uvicorn.Server):
+    """uvicorn without its signal handlers: those end the process by the signal itself, before the engine is closed."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """SIGTERM and SIGINT ask for a graceful end, nothing more."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._ask_to_end)
+        yield
+
+    def _ask_to_end(self) -> None:
+        self.should_exit = True
+
+
 class _Warehouse:
     """The HTTP server, its record and its heartbeat."""
 
@@ -79,7 +95,7 @@ class _Warehouse:
             backlog=BACKLOG,
             server_header=False,
         )
-        self._server = uvicorn.Server(config)
+        self._server = _HttpServer(config)
 
     async def run(self) -> None:
         """Serve; the heartbeat and the idle clock run beside."""
@@ -98,7 +114,7 @@ class _Warehouse:
         port = self._listener.getsockname()[1]
         idle = self._idle_exit_s is not None
         write_record(
-            record_path(self._settings), WarehouseRecord(pid, process_start(pid), port, self._clock.now_ns(), idle)
+            record_path(self._settings), WarehouseRecord(pid, process_start_ticks(pid) or 0, port, self._clock.now_ns(), idle)
         )
         self._log.info("warehouse_started", port=port, idle=idle, directory=str(self._settings.warehouse_dir))
 

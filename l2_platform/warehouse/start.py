@@ -8,7 +8,6 @@ belong here: the client library (client), the server itself (server).
 import json
 import os
 import secrets
-import subprocess
 import sys
 import urllib.error
 import urllib.request
@@ -21,7 +20,7 @@ from pydantic import SecretStr
 
 from l2_platform.clock import Clock, SystemClock
 from l2_platform.errors import WarehouseError
-from l2_platform.monitoring.heartbeat import process_start
+from l2_platform.monitoring.heartbeat import process_start_ticks
 from l2_platform.settings import Settings, field_paths, variable_of
 
 HOST: Final = "127.0.0.1"
@@ -69,7 +68,7 @@ def read_record(path: Path) -> WarehouseRecord | None:
         record = WarehouseRecord(**json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
         return None
-    return record if record.started_ticks and process_start(record.pid) == record.started_ticks else None
+    return record if process_start_ticks(record.pid) == record.started_ticks else None
 
 
 def warehouse_password(settings: Settings) -> str:
@@ -114,21 +113,21 @@ def is_managed(settings: Settings) -> bool:
         pid = int((settings.run_dir / "supervisord.pid").read_text(encoding="ascii"))
     except (OSError, ValueError):
         return False
-    return process_start(pid) != 0
+    return process_start_ticks(pid) is not None
 
 
 def ensure_warehouse(settings: Settings, clock: Clock | None = None) -> tuple[str, int]:
     """Address of the warehouse; starts one (it ends when idle) unless one runs. Raise WarehouseError that tells where the log is."""
     clock = clock or SystemClock()
     deadline = clock.monotonic_ns() + int(settings.warehouse.start_s * 1e9)
-    child: subprocess.Popen[bytes] | None = None
+    child: int | None = None
     while True:
         found = find_warehouse(settings)
         if found is not None:
             return found
         if child is None and not is_managed(settings):
             child = _spawn(settings)
-        status = None if child is None else child.poll()
+        status = None if child is None else _exit_code(child)
         if status is not None and status != 0:
             if status != LEASE_HELD:
                 raise WarehouseError(f"the warehouse did not start (exit {status}): {_last_line(settings)}; log: {log_path(settings)}")
@@ -142,15 +141,23 @@ def ensure_warehouse(settings: Settings, clock: Clock | None = None) -> tuple[st
         clock.sleep(POLL_S)
 
 
-def _spawn(settings: Settings) -> "subprocess.Popen[bytes]":
+def _spawn(settings: Settings) -> int:
+    """Start a server that outlives this process; its pid."""
     path = log_path(settings)
     path.parent.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "l2_platform.warehouse.server", "--idle-exit", f"{settings.warehouse.idle_exit_s:g}"]
-    with path.open("ab") as log:
-        # a session of its own: Ctrl-C in the command's terminal must not reach it
-        return subprocess.Popen(
-            command, env=_environment(settings), stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, close_fds=True
-        )
+    appending = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+    files = [(os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0), (os.POSIX_SPAWN_OPEN, 1, str(path), appending, 0o600)]
+    # In a session of its own: Ctrl-C in the command's terminal must not reach it.
+    return os.posix_spawn(
+        sys.executable, command, _environment(settings), file_actions=[*files, (os.POSIX_SPAWN_DUP2, 1, 2)], setsid=True
+    )
+
+
+def _exit_code(child: int) -> int | None:
+    """How the child ended; None while it runs."""
+    pid, status = os.waitpid(child, os.WNOHANG)
+    return None if pid == 0 else os.waitstatus_to_exitcode(status)
 
 
 def _environment(settings: Settings) -> dict[str, str]:
