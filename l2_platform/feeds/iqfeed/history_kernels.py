@@ -12,13 +12,11 @@ from l2_platform.feeds.iqfeed.bytes_kernels import (
     OK,
     new_york_ns,
     parse_date,
-    parse_int,
-    parse_price,
     parse_time_of_day_ns,
     parse_uint64,
 )
 from l2_platform.feeds.iqfeed.level1_columns import CONTENTS, FIELDS, NUMBER, PRICE, TIME, Level1Columns
-from l2_platform.feeds.iqfeed.level1_kernels import field_end, parse_conditions, small_int
+from l2_platform.feeds.iqfeed.level1_kernels import conditions_field, field_end, int_field, limited_field, price_field
 from l2_platform.market.compiled import Number, inline_kernel, kernel, plain_kernel
 from l2_platform.market.events import Int64, UInt8
 
@@ -134,11 +132,11 @@ def check_bar(buffer: UInt8, bounds: Int64, stamp: int, count: int, daily: bool)
     if count < 7 or (not daily and count != 8):
         return FIELDS
     for field in range(stamp + 1, stamp + 5):
-        _value, status = parse_price(buffer, bounds[field], bounds[field + 1] - 1)
+        _value, status = price_field(buffer, bounds[field], bounds[field + 1] - 1)
         if status != OK:
             return PRICE
     for field in range(stamp + 5, stamp + count):
-        _number, status = parse_int(buffer, bounds[field], bounds[field + 1] - 1)
+        _number, status = int_field(buffer, bounds[field], bounds[field + 1] - 1)
         if status == BAD:
             return NUMBER
     return 0
@@ -155,35 +153,35 @@ def decode_tick_row(buffer: UInt8, bounds: Int64, stamp: int, count: int, row: i
         basis = stamp + 9
         if count < 10 or not is_basis(buffer, bounds[basis], bounds[basis + 1] - 1):
             return CONTENTS
-    price, price_status = parse_price(buffer, bounds[stamp + 1], bounds[stamp + 2] - 1)
-    bid, bid_status = parse_price(buffer, bounds[stamp + 4], bounds[stamp + 5] - 1)
-    ask, ask_status = parse_price(buffer, bounds[stamp + 5], bounds[stamp + 6] - 1)
+    price, price_status = price_field(buffer, bounds[stamp + 1], bounds[stamp + 2] - 1)
+    bid, bid_status = price_field(buffer, bounds[stamp + 4], bounds[stamp + 5] - 1)
+    ask, ask_status = price_field(buffer, bounds[stamp + 5], bounds[stamp + 6] - 1)
     if price_status != OK or bid_status == BAD or ask_status == BAD:
         return PRICE
-    size, size_status = parse_int(buffer, bounds[stamp + 2], bounds[stamp + 3] - 1)
-    volume, volume_status = parse_int(buffer, bounds[stamp + 3], bounds[stamp + 4] - 1)
+    size, size_status = int_field(buffer, bounds[stamp + 2], bounds[stamp + 3] - 1)
+    volume, volume_status = int_field(buffer, bounds[stamp + 3], bounds[stamp + 4] - 1)
     tick_id, tick_status = parse_uint64(buffer, bounds[stamp + 6], bounds[stamp + 7] - 1)
     if size_status != OK or volume_status == BAD or tick_status == BAD:
         return NUMBER
     if basis == stamp + 7:
         if count > 8:
-            center, status = small_int(buffer, bounds[stamp + 8], bounds[stamp + 9] - 1, 2**31 - 1)
+            center, status = limited_field(buffer, bounds[stamp + 8], bounds[stamp + 9] - 1, 2**31 - 1)
             if status == BAD:
                 return NUMBER
             if status == OK:
                 out.market_center[row] = center
         if count > 9:
-            conditions, status = parse_conditions(buffer, bounds[stamp + 9], bounds[stamp + 10] - 1)
+            conditions, status = conditions_field(buffer, bounds[stamp + 9], bounds[stamp + 10] - 1)
             if status == BAD:
                 return NUMBER
             out.conditions[row] = conditions
         if count > 10:
-            aggressor, status = small_int(buffer, bounds[stamp + 10], bounds[stamp + 11] - 1, 3)
+            aggressor, status = limited_field(buffer, bounds[stamp + 10], bounds[stamp + 11] - 1, 3)
             if status == BAD:
                 return NUMBER
             out.aggressor[row] = aggressor
         if count > 11:
-            day_code, status = small_int(buffer, bounds[stamp + 11], bounds[stamp + 12] - 1, 255)
+            day_code, status = limited_field(buffer, bounds[stamp + 11], bounds[stamp + 12] - 1, 255)
             if status == BAD:
                 return NUMBER
             out.day_code[row] = day_code

@@ -308,6 +308,30 @@ def decode_news_row(
 
 
 @plain_kernel
+def price_field(buffer: UInt8, start: int, stop: int) -> tuple[Number, int]:
+    """`parse_price` for loops that are not hot: compiled once, not at every call."""
+    return parse_price(buffer, start, stop)
+
+
+@plain_kernel
+def int_field(buffer: UInt8, start: int, stop: int) -> tuple[Number, int]:
+    """`parse_int`, likewise."""
+    return parse_int(buffer, start, stop)
+
+
+@plain_kernel
+def limited_field(buffer: UInt8, start: int, stop: int, largest: int) -> tuple[Number, int]:
+    """`small_int`, likewise."""
+    return small_int(buffer, start, stop, largest)
+
+
+@plain_kernel
+def conditions_field(buffer: UInt8, start: int, stop: int) -> tuple[Number, int]:
+    """`parse_conditions`, likewise."""
+    return parse_conditions(buffer, start, stop)
+
+
+@plain_kernel
 def decode_correction_row(
     buffer: UInt8, at: int, end: int, row: int, out: Level1Columns, clock: Int64,
     pool: UInt8, ends: Int64, hashes: UInt64, slots: Int32, count: Int64, transitions: Int64, offsets: Int64,
@@ -339,8 +363,8 @@ def decode_correction_row(
         return TIME, OK
     if fields < shift + 5:
         return FIELDS, OK
-    price, price_status = parse_price(buffer, bounds[shift + 2], bounds[shift + 3] - 1)
-    size, size_status = parse_int(buffer, bounds[shift + 3], bounds[shift + 4] - 1)
+    price, price_status = price_field(buffer, bounds[shift + 2], bounds[shift + 3] - 1)
+    size, size_status = int_field(buffer, bounds[shift + 3], bounds[shift + 4] - 1)
     tick_id, tick_status = parse_uint64(buffer, bounds[shift + 4], bounds[shift + 5] - 1)
     if price_status == BAD:
         return PRICE, OK
@@ -349,11 +373,11 @@ def decode_correction_row(
     conditions = np.uint64(0)
     center = np.int64(-1)
     if fields > shift + 5:
-        conditions, status = parse_conditions(buffer, bounds[shift + 5], bounds[shift + 6] - 1)
+        conditions, status = conditions_field(buffer, bounds[shift + 5], bounds[shift + 6] - 1)
         if status == BAD:
             return NUMBER, OK
     if fields > shift + 6:
-        value, status = small_int(buffer, bounds[shift + 6], bounds[shift + 7] - 1, 2**31 - 1)
+        value, status = limited_field(buffer, bounds[shift + 6], bounds[shift + 7] - 1, 2**31 - 1)
         if status == BAD:
             return NUMBER, OK
         if status == OK:
