@@ -1,3 +1,4 @@
+
 """The compiled part of the book engine: rows of a DepthBatch change books, changes of the top become snapshot rows.
 
 State is a handful of int64 arrays (made and grown by `state.py`), handed around as pointers. Nothing here allocates: a row that finds
@@ -132,7 +133,7 @@ def remove_order(orders: Int64, mask: Number, slot: Number) -> None:
 
 @inline_kernel
 def find_level(levels: Int64, sides: Int64, s: Number, sign: Number, price: Number) -> tuple[Number, bool]:
-    """Index of a price in its side, or where it belongs. `s` is the first word of the side, `sign` is 1 for bids, -1 for asks; best is last."""
+    """Index of a price, or where it belongs. `s` is the first word of the side, `sign` is 1 for bids, -1 for asks; best is last."""
     base = sides[s + S_AT] * LEVEL_WORDS
     high = sides[s + S_COUNT]
     key = price * sign
@@ -409,7 +410,7 @@ def apply_rows(
     books_held = len(books_array) // BOOK_WORDS
     for row in range(totals[G_ROW], len(kind)):
         k = np.int64(kind[row])
-        name = np.int64(symbol[row])
+        name: Number = np.int64(symbol[row])
         changed: Number = False
         r_trust: Number = np.int64(_BUILDING)
         if totals[G_RECORDS] >= len(record_row):
@@ -458,7 +459,7 @@ def apply_rows(
                     books[b + B_FRESH] = 0
                 which = np.int64(1) if side[row] == _ASK else np.int64(0)
                 was_there = False
-                amount = size[row]
+                amount: Number = size[row]
                 if amount < 0:
                     counters[c + C_NEGATIVE] += 1
                     amount = np.int64(0)
@@ -524,26 +525,26 @@ def apply_rows(
         elif k == _CLOCK:
             if totals[G_BUILDING] == 1:
                 totals[G_BUILDING] = 0
-                for b in range(0, books_held * BOOK_WORDS, BOOK_WORDS):
-                    if books[b + B_TRUST] == _BUILDING and books[b + B_FRESH] == 0:
-                        books[b + B_TRUST] = _GOOD
+                for each in range(0, books_held * BOOK_WORDS, BOOK_WORDS):
+                    if books[each + B_TRUST] == _BUILDING and books[each + B_FRESH] == 0:
+                        books[each + B_TRUST] = _GOOD
         elif k == _DISCONNECTED:
-            for b in range(0, books_held * BOOK_WORDS, BOOK_WORDS):
-                if books[b + B_SHAPE] != SHAPE_NONE:
-                    books[b + B_TRUST] = _SUSPECT
-                    books[b + B_CLEARED] = 0
+            for each in range(0, books_held * BOOK_WORDS, BOOK_WORDS):
+                if books[each + B_SHAPE] != SHAPE_NONE:
+                    books[each + B_TRUST] = _SUSPECT
+                    books[each + B_CLEARED] = 0
             r_trust = np.int64(_SUSPECT)
         elif name >= 0:
             r_trust = books[name * BOOK_WORDS + B_TRUST]
         trust[row] = r_trust
-        shown = name
+        shown: Number = name
         if mode == MODE_THINNED:
             if changed:
                 now: Number = totals[G_TIME] if use_event_time else ts_recv[row]
                 last = books[name * BOOK_WORDS + B_LAST]
                 # A journal without any time so far is at time zero.
                 if now == NULL_TS:
-                    now = np.int64(0)
+                    now = 0
                 changed = interval_ns == 0 or last == NULL_TS or now >= last + interval_ns
                 if changed:
                     books[name * BOOK_WORDS + B_LAST] = now

@@ -124,9 +124,9 @@ class BookState:
         epochs = self.sides.reshape(-1, kernels.SIDE_WORDS)[side, kernels.S_EPOCH]
         table = table[(table[:, 1] & 0xFFFFFFFF) == epochs]
         table[:, 1] &= ~0xFFFFFFFF
-        if not sort:
-            return table
-        return np.ascontiguousarray(table[np.lexsort((table[:, 0], table[:, 1]))])
+        if sort:
+            table = table[np.lexsort((table[:, 0], table[:, 1]))]
+        return np.ascontiguousarray(table, np.int64)
 
     def image(self, names: list[str], *, sort: bool) -> list[bytes]:
         """Everything that decides how it goes on, independent of how the tables lie in memory."""

@@ -14,7 +14,7 @@ PRICE_DECIMALS: Final = 9
 
 
 def price_from_text(text: str) -> int:
-    """Exact fixed-point value of a decimal text (`188.3500`, `2938.`, `-0.5`); ValueError when it is none or has more than nine decimals."""
+    """Exact fixed-point value of a decimal text (`188.3500`, `2938.`, `-0.5`); ValueError when it is none or has more than 9 decimals."""
     scaled = Decimal(text.strip()) * PRICE_SCALE
     value = int(scaled)
     if value != scaled or not -(2**63) < value < 2**63:

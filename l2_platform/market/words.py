@@ -38,7 +38,7 @@ def _pointer_of(_context: Any, array: Any) -> Any:
 pointer_of: Any = intrinsic(_pointer_of)
 
 
-def _load_word(_context: Any, buffer: Any, at: Any) -> Any:
+def _load_word(_context: Any, buffer: Any, _at: Any) -> Any:
     """The eight bytes at `at` of a uint8 array or of its pointer, as a uint64; no bounds check."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:

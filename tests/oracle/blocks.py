@@ -17,7 +17,9 @@ class LinesBlock:
     frame_flags: np.ndarray
 
 
-def block_of(*frames: bytes, seq_first: int = 1, ts_recv: int = 1_700_000_000_000_000_000, step_ns: int = 0, flags=()) -> LinesBlock:
+def block_of(
+    *frames: bytes, seq_first: int = 1, ts_recv: int = 1_700_000_000_000_000_000, step_ns: int = 0, flags=()
+) -> LinesBlock:
     """One frame for each argument; a line without an end at the end of a frame counts too."""
     counts = [
         1 if index < len(flags) and flags[index] else frame.count(b"\n") + (bool(frame) and not frame.endswith(b"\n"))

@@ -1,5 +1,7 @@
 """The engine against an independent book, message by message, on random streams of every shape."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -18,7 +20,16 @@ SIDES = st.sampled_from("AB")
 SIZES = st.sampled_from([1, 1, 2, 3, 5, 100, 0, -4])
 IDS = st.sampled_from(["7", "8", "900000000001", "18446744073709551615", "11"])
 VENUES = st.sampled_from(["NSDQ", "ARCX", "MD01"])
-ORDER = st.builds("{},O{},{},,{},{},{}{}".format, st.sampled_from("3334460"), st.integers(0, 1), IDS, SIDES, PRICES, SIZES, st.just(TAIL))
+ORDER = st.builds(
+    "{},O{},{},,{},{},{}{}".format,
+    st.sampled_from("3334460"),
+    st.integers(0, 1),
+    IDS,
+    SIDES,
+    PRICES,
+    SIZES,
+    st.just(TAIL),
+)
 ORDER_DELETE = st.builds("5,O{},{},,{},12:00:00,2024-03-08,".format, st.integers(0, 1), IDS, SIDES)
 VENUE = st.builds("{},V,,{},{},{},{}{}".format, st.sampled_from("4446"), VENUES, SIDES, PRICES, SIZES, st.just(TAIL))
 VENUE_DELETE = st.builds("5,V,,{},{},,2024-03-08,".format, VENUES, SIDES)
@@ -26,9 +37,13 @@ PAIR = st.builds(
     "{},W,{},{},{},{},{},12:00:00.5,2024-03-08,52,12:00:00.4,{},{},F,".format,
     st.sampled_from("2Z"), VENUES, PRICES, PRICES, SIZES, SIZES, st.sampled_from("TTF"), st.sampled_from("TTF"),
 )  # fmt: skip
-LEVEL = st.builds("{},L,{},{},{},{},2,12:00:00,2024-03-08,".format, st.sampled_from("8887"), SIDES, PRICES, SIZES, st.integers(0, 3))
+LEVEL = st.builds(
+    "{},L,{},{},{},{},2,12:00:00,2024-03-08,".format, st.sampled_from("8887"), SIDES, PRICES, SIZES, st.integers(0, 3)
+)
 LEVEL_DELETE = st.builds("9,L,{},{},12:00:00,2024-03-08,".format, SIDES, PRICES)
-MIXED = st.sampled_from(["8,V,A,100.0000,5,1,2,12:00:00,2024-03-08,", "4,O0,,NSDQ,B,100.0000,5" + TAIL, "0,L,,,B,101.0000,4" + TAIL])
+MIXED = st.sampled_from(
+    ["8,V,A,100.0000,5,1,2,12:00:00,2024-03-08,", "4,O0,,NSDQ,B,100.0000,5" + TAIL, "0,L,,,B,101.0000,4" + TAIL]
+)
 SYSTEM = st.sampled_from(
     ["T,20240308 12:00:00", "S,SERVER DISCONNECTED,", "S,SERVER CONNECTED,", "q,V", "nonsense", "3,O0,x,,B,1,1", *(
         f"S,CLEAR DEPTH,{symbol},{side}," for symbol in ("O0", "V", "L", "W") for side in "AB"
@@ -47,7 +62,19 @@ def decoded(lines, names=()):
 
 
 def assert_same_snapshots(left, right):
-    for name in ("seq", "symbol", "trust", "bid_px", "bid_sz", "bid_ct", "ask_px", "ask_sz", "ask_ct", "ts_recv", "ts_event"):
+    for name in (
+        "seq",
+        "symbol",
+        "trust",
+        "bid_px",
+        "bid_sz",
+        "bid_ct",
+        "ask_px",
+        "ask_sz",
+        "ask_ct",
+        "ts_recv",
+        "ts_event",
+    ):
         np.testing.assert_array_equal(getattr(left, name), getattr(right, name), err_msg=name)
 
 
@@ -71,7 +98,13 @@ def test_book_trust_and_counters_equal_the_oracle_after_every_message(lines):
             assert [tuple(level) for level in bids.tolist()] == ladder_of(book.ladder("B")), (name, line)
             assert [tuple(level) for level in asks.tolist()] == ladder_of(book.ladder("A")), (name, line)
             assert int(engine.trust(number)) == book.trust, (name, line)
-    expected = {"unknown_deletes": "unknown", "negative_sizes": "negative", "mixed_shapes": "mixed", "crossed": "crossed", "locked": "locked"}
+    expected = {
+        "unknown_deletes": "unknown",
+        "negative_sizes": "negative",
+        "mixed_shapes": "mixed",
+        "crossed": "crossed",
+        "locked": "locked",
+    }
     for counter, attribute in expected.items():
         assert engine.counters[counter] == sum(getattr(book, attribute) for book in oracle.books.values()), counter
 
@@ -93,7 +126,9 @@ def test_recorded_changes_equal_the_oracle(lines, interval_ns):
         for ladder, side in ((bids, "bid"), (asks, "ask")):
             shown = [
                 (int(price), int(size), int(count))
-                for price, size, count in zip(*(getattr(snapshots, f"{side}_{part}")[row] for part in ("px", "sz", "ct")), strict=True)
+                for price, size, count in zip(
+                    *(getattr(snapshots, f"{side}_{part}")[row] for part in ("px", "sz", "ct")), strict=True
+                )
                 if price != NULL_PRICE
             ]
             assert shown == ladder_of(ladder)
@@ -113,7 +148,7 @@ def test_any_split_of_the_frames_gives_the_same_rows_and_books(lines, data):
     cuts = sorted({0, len(frames), *data.draw(st.lists(st.integers(0, len(frames)), max_size=5))})
     rows = {name: [] for name in DECODED}
     recorded = []
-    for first, last in zip(cuts, cuts[1:], strict=False):
+    for first, last in pairwise(cuts):
         part = decoder.decode(
             block_of(*frames[first:last], seq_first=first + 1, ts_recv=int(whole.ts_recv[first]), step_ns=10_000_000)
         )
@@ -141,7 +176,8 @@ def test_a_dump_in_the_middle_changes_nothing(lines, data):
     stopped.load(straight.dump())
     assert stopped.content_hash() == straight.content_hash()
     assert_same_snapshots(
-        straight.apply(rows_of(batch, cut, len(lines)), "event"), stopped.apply(rows_of(batch, cut, len(lines)), "event")
+        straight.apply(rows_of(batch, cut, len(lines)), "event"),
+        stopped.apply(rows_of(batch, cut, len(lines)), "event"),
     )
     assert stopped.content_hash() == straight.content_hash()
     assert stopped.findings() == straight.findings()

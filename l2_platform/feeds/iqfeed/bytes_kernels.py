@@ -1,3 +1,4 @@
+
 """Compiled parsers of the fields of a line: integers, prices, times, dates, New York time, and symbols as numbers.
 
 Every parser takes `(buffer, start, stop)`, the bytes of one field without its commas, and gives `(value, status)`: OK, NONE for a

@@ -1,3 +1,4 @@
+
 """The compiled loop of the depth decoder: lines to columns.
 
 One function per layout writes one row and gives a DecodeError; the loop cuts lines, numbers them, and turns an error into a BAD row.

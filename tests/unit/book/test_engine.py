@@ -29,7 +29,10 @@ class Stream:
         return self.engine.apply(batch, journal_ts), batch
 
     def book(self, name="X"):
-        return [[(price // 10**9, size, count) for price, size, count in side.tolist()] for side in self.engine.top(self.symbols.number(name))]
+        return [
+            [(price // 10**9, size, count) for price, size, count in side.tolist()]
+            for side in self.engine.top(self.symbols.number(name))
+        ]
 
     def trust(self, name="X"):
         return self.engine.trust(self.symbols.number(name))
@@ -73,7 +76,10 @@ def test_a_venue_has_one_row_a_side_and_a_delete_names_venue_and_side():
 
 def test_old_two_sided_lines_set_and_drop_each_side():
     stream = Stream()
-    stream.send("Z,X,MD01,100.,102.,5,6,12:00:00,2024-03-08,52,12:00:00,T,T,F,", "2,X,MD02,101,102,1,2,12:00:00,2024-03-08,52,12:00:00,T,T,T,")
+    stream.send(
+        "Z,X,MD01,100.,102.,5,6,12:00:00,2024-03-08,52,12:00:00,T,T,F,",
+        "2,X,MD02,101,102,1,2,12:00:00,2024-03-08,52,12:00:00,T,T,T,",
+    )
     assert stream.book() == [[(101, 1, 1), (100, 5, 1)], [(102, 8, 2)]]
     stream.send("2,X,MD01,100,102,5,6,12:00:00,2024-03-08,52,12:00:00,F,T,F,")
     assert stream.book() == [[(101, 1, 1)], [(102, 8, 2)]]
@@ -89,14 +95,25 @@ def test_rows_of_another_shape_are_counted_and_ignored():
 
 def test_deletes_of_unknown_orders_and_negative_sizes_are_counted():
     stream = Stream()
-    stream.send("5,X,7,,B,12:00:00,2024-03-08,", order(3, 1, "B", 100, -5), order(3, 1, "B", 100, 5), "5,X,7,,A,12:00:00,2024-03-08,")
+    stream.send(
+        "5,X,7,,B,12:00:00,2024-03-08,",
+        order(3, 1, "B", 100, -5),
+        order(3, 1, "B", 100, 5),
+        "5,X,7,,A,12:00:00,2024-03-08,",
+    )
     assert stream.engine.findings() == {"X": {"unknown_deletes": 2, "negative_sizes": 1}}
     assert stream.book() == [[(100, 5, 1)], []]
 
 
 def test_crossed_and_locked_are_counted_when_they_begin():
     stream = Stream()
-    stream.send(order(3, 1, "B", 100, 5), order(3, 2, "A", 100, 5), order(4, 2, "A", 99, 5), order(3, 3, "A", 98, 5), order(4, 1, "B", 90, 5))
+    stream.send(
+        order(3, 1, "B", 100, 5),
+        order(3, 2, "A", 100, 5),
+        order(4, 2, "A", 99, 5),
+        order(3, 3, "A", 98, 5),
+        order(4, 1, "B", 90, 5),
+    )
     assert stream.engine.findings() == {"X": {"locked": 1, "crossed": 1}}
 
 
@@ -157,7 +174,9 @@ def test_a_reconnect_empties_books_and_keeps_what_was_counted():
 def test_changes_are_thinned_from_the_front_of_each_symbol():
     stream = Stream(interval_ns=100)
     recorded, _ = stream.send(
-        *(order(3, number, "B", 100 + number, 5) for number in range(1, 9)), order(3, 1, "B", 5, 5, name="Y"), step_ns=30
+        *(order(3, number, "B", 100 + number, 5) for number in range(1, 9)),
+        order(3, 1, "B", 5, 5, name="Y"),
+        step_ns=30,
     )
     # at 0, 120 and 240 ns, the symbol Y for itself
     assert recorded.seq.tolist() == [1, 5, 9]
@@ -167,13 +186,17 @@ def test_changes_are_thinned_from_the_front_of_each_symbol():
 def test_time_of_an_import_is_the_running_maximum_of_its_events():
     stream = Stream(interval_ns=2_000_000_000)
     line = "3,X,{},,B,{},5,,2,12:00:{:02d},2024-03-08,"
-    recorded, _ = stream.send(*(line.format(i + 1, 100 + i, second) for i, second in enumerate((5, 6, 4, 7, 9))), journal_ts="event")
+    recorded, _ = stream.send(
+        *(line.format(i + 1, 100 + i, second) for i, second in enumerate((5, 6, 4, 7, 9))), journal_ts="event"
+    )
     assert recorded.seq.tolist() == [1, 4, 5]
 
 
 def test_a_change_below_the_top_is_not_recorded():
     stream = Stream(levels=2)
-    recorded, _ = stream.send(*(order(3, number, "B", 100 - number, 5) for number in range(1, 5)), order(4, 4, "B", 96, 6))
+    recorded, _ = stream.send(
+        *(order(3, number, "B", 100 - number, 5) for number in range(1, 5)), order(4, 4, "B", 96, 6)
+    )
     assert recorded.seq.tolist() == [1, 2]
     recorded, _ = stream.send("5,X,1,,B,12:00:00,2024-03-08,", "5,X,2,,B,12:00:00,2024-03-08,")
     assert recorded.bid_px[0].tolist() == [98 * 10**9, 97 * 10**9]
@@ -183,7 +206,13 @@ def test_a_change_below_the_top_is_not_recorded():
 
 def test_export_has_a_row_for_every_line_or_for_every_change():
     stream = Stream()
-    lines = [order(3, 1, "B", 100, 5), order(3, 1, "B", 7, 5, name="Y"), "T,20240308 12:00:00", order(4, 1, "B", 100, 5), order(4, 1, "B", 100, 6)]
+    lines = [
+        order(3, 1, "B", 100, 5),
+        order(3, 1, "B", 7, 5, name="Y"),
+        "T,20240308 12:00:00",
+        order(4, 1, "B", 100, 5),
+        order(4, 1, "B", 100, 6),
+    ]
     batch = stream.decoder.decode(block_of("\n".join(lines).encode()))
     every = stream.engine.apply_all(batch, stream.symbols.number("X"), 1, changes_only=False)
     assert every.seq.tolist() == [1, 2, 3, 4, 5]
@@ -214,7 +243,9 @@ def test_an_image_of_other_symbol_numbers_is_refused():
 
 def test_content_does_not_depend_on_the_layout_of_the_tables():
     left, right = Stream(), Stream()
-    lines = [order(3, number, "B" if number % 2 else "A", 50 + number % 40, 1 + number % 7) for number in range(1, 5000)]
+    lines = [
+        order(3, number, "B" if number % 2 else "A", 50 + number % 40, 1 + number % 7) for number in range(1, 5000)
+    ]
     left.send(*lines)
     right.send(*(order(3, number, "B", 10, 1) for number in range(9000, 19_000)))
     right.engine.reset()

@@ -51,7 +51,9 @@ def test_every_message_leaves_the_vendors_book(market_data, shape):
     snapshots = engine.apply_all(batch, symbols.number("AAPL"), 50)
     assert len(snapshots) == len(batch)
     assert len(ends) == 91_997
-    np.testing.assert_array_equal(side_by_side(snapshots, ends)[:, :4], table_of(market_data / f"{DAY}_truth_level1.csv.gz"))
+    np.testing.assert_array_equal(
+        side_by_side(snapshots, ends)[:, :4], table_of(market_data / f"{DAY}_truth_level1.csv.gz")
+    )
     if shape != "venue":
         truth = table_of(market_data / f"{DAY}_truth_50levels_first672.csv.gz")
         truth[np.abs(truth) == EMPTY] = 0

@@ -26,10 +26,17 @@ def ns_of(text, zone=NEW_YORK, fold=0):
 
 
 def test_an_order_line_has_every_field():
-    symbols, batch = decoded("3,@ESZ21,649948133402,,B,4536.25,3,12440218202,2,20:32:47.333543,2021-10-24,", ts_recv=5, seq_first=17)
+    symbols, batch = decoded(
+        "3,@ESZ21,649948133402,,B,4536.25,3,12440218202,2,20:32:47.333543,2021-10-24,", ts_recv=5, seq_first=17
+    )
     assert symbols.names == ["@ESZ21"]
     assert (batch.seq[0], batch.kind[0], batch.side[0], batch.ts_recv[0]) == (17, DepthKind.ADD, BID, 5)
-    assert (batch.order_id[0], batch.price[0], batch.size[0], batch.priority[0]) == (649948133402, 4536_250000000, 3, 12440218202)
+    assert (batch.order_id[0], batch.price[0], batch.size[0], batch.priority[0]) == (
+        649948133402,
+        4536_250000000,
+        3,
+        12440218202,
+    )
     assert batch.ts_event[0] == ns_of("2021-10-24T20:32:47.333543")
     assert batch.line(0) == b"3,@ESZ21,649948133402,,B,4536.25,3,12440218202,2,20:32:47.333543,2021-10-24,"
 
@@ -125,7 +132,9 @@ def test_a_broken_line_is_one_bad_row_between_good_ones(line, error):
 
 def test_fragments_and_lines_that_are_too_long_are_one_row_each():
     good = b"3,AAPL,1,,B,1.0,5,,4,12:00:00,2024-03-08,\n"
-    batch = DepthDecoder(SymbolTable()).decode(block_of(good, b"3,AAPL,2", good, b"x\ny\n", good, flags=(0, 1, 0, 2, 0)))
+    batch = DepthDecoder(SymbolTable()).decode(
+        block_of(good, b"3,AAPL,2", good, b"x\ny\n", good, flags=(0, 1, 0, 2, 0))
+    )
     assert batch.error.tolist() == [0, DecodeError.FRAGMENT, 0, DecodeError.OVERSIZE, 0]
     assert batch.seq.tolist() == [1, 2, 3, 4, 5]
     assert batch.line(1) == b"3,AAPL,2"
@@ -135,27 +144,39 @@ def test_more_columns_and_a_last_line_without_end_are_fine():
     _, batch = decoded("3,AAPL,1,,B,1.0,5,,4,12:00:00,2024-03-08" + ",x" * 40, "5,AAPL,1,,B", end="")
     assert len(batch) == 1
     symbols = SymbolTable()
-    batch = DepthDecoder(symbols).decode(block_of(b"3,AAPL,1,,B,1.0,5,,4,12:00:00,2024-03-08" + b",x" * 40 + b"\n5,AAPL,1,,B"))
+    batch = DepthDecoder(symbols).decode(
+        block_of(b"3,AAPL,1,,B,1.0,5,,4,12:00:00,2024-03-08" + b",x" * 40 + b"\n5,AAPL,1,,B")
+    )
     assert not batch.error.any()
     assert batch.size.tolist() == [5, 0]
 
 
 def test_sentinel_and_missing_times_are_no_time():
     line = "4,X,,NSDQ,B,1,1,,4,{}"
-    _, batch = decoded(*(line.format(tail) for tail in (",2024-03-08,", "99:99:99.999999,2024-03-08,", "12:00:00,,", "")))
+    _, batch = decoded(
+        *(line.format(tail) for tail in (",2024-03-08,", "99:99:99.999999,2024-03-08,", "12:00:00,,", ""))
+    )
     assert batch.ts_event.tolist() == [NULL_TS] * 4
     assert not batch.error.any()
 
 
 def test_a_time_without_date_takes_the_day_of_the_feeds_clock():
     line = "4,X,,NSDQ,B,1,1,,4,{},"
-    _, batch = decoded("T,20240308 23:59:59", line.format("23:59:58"), line.format("00:00:01"), "T,20240309 00:00:02", line.format("23:59:59"))
+    _, batch = decoded(
+        "T,20240308 23:59:59",
+        line.format("23:59:58"),
+        line.format("00:00:01"),
+        "T,20240309 00:00:02",
+        line.format("23:59:59"),
+    )
     assert [int(batch.ts_event[row]) for row in (1, 2, 4)] == [
         ns_of(text) for text in ("2024-03-08T23:59:58", "2024-03-09T00:00:01", "2024-03-08T23:59:59")
     ]
 
 
-@pytest.mark.parametrize("date", ["2024-03-09", "2024-03-10", "2024-03-11", "2024-07-01", "2024-11-02", "2024-11-03", "2024-11-04"])
+@pytest.mark.parametrize(
+    "date", ["2024-03-09", "2024-03-10", "2024-03-11", "2024-07-01", "2024-11-02", "2024-11-03", "2024-11-04"]
+)
 def test_new_york_times_around_both_clock_changes(date):
     hours = [hour for hour in range(24) if (date, hour) not in {("2024-03-10", 2), ("2024-11-03", 1)}]
     _, batch = decoded(*(f"4,X,,NSDQ,B,1,1,,4,{hour:02d}:30:00.123456,{date}," for hour in hours))
@@ -170,7 +191,9 @@ def test_the_hour_that_happens_twice_is_told_by_receipt_or_by_order():
         _, batch = decoded(line.format("01:30:00"), ts_recv=receipt + 10**9)
         assert batch.ts_event[0] == receipt
     late = ns_of("2025-01-01T00:00:00", UTC)
-    _, batch = decoded(line.format("00:59:00"), line.format("01:30:00"), line.format("01:59:59"), line.format("01:00:01"), ts_recv=late)
+    _, batch = decoded(
+        line.format("00:59:00"), line.format("01:30:00"), line.format("01:59:59"), line.format("01:00:01"), ts_recv=late
+    )
     assert np.diff(batch.ts_event).tolist() == [31 * 60 * 10**9, 1799 * 10**9, 2 * 10**9]
 
 

@@ -94,7 +94,9 @@ def test_the_simulated_market_rolls_at_midnight_utc():
     assert calendar.end_of(20240229) == calendar.start_of(20240301) == at("2024-03-01T00:00:00", UTC)
     assert calendar.next_session(20231231) == 20240101
     assert calendar.previous_session(20240301) == 20240229
-    assert [(window.start, window.end) for window in calendar.windows(20240229)] == [(calendar.start_of(20240229), calendar.end_of(20240229))]
+    assert [(window.start, window.end) for window in calendar.windows(20240229)] == [
+        (calendar.start_of(20240229), calendar.end_of(20240229))
+    ]
     again = SessionCalendar.from_table(calendar.to_table(20240228, 20240302), margin_s=0)
     assert again.session_date_of(at("2024-03-01T00:00:00", UTC)) == 20240301
 

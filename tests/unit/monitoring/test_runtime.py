@@ -18,7 +18,8 @@ def keep_the_cache_of_this_run(monkeypatch, numba_cache):
 def test_truncated_files_are_deleted_and_whole_ones_kept(tmp_path):
     whole = pickle.dumps({"code": b"x" * 1000})
     for name, data in {
-        "a.nbc": whole, "a.nbi": whole + whole, "cut.nbc": whole[:500], "cut.nbi": whole + whole[:-1], "empty.nbi": b"", "more.nbc": whole + b"x",
+        "a.nbc": whole, "a.nbi": whole + whole, "cut.nbc": whole[:500], "cut.nbi": whole + whole[:-1],
+        "empty.nbi": b"", "more.nbc": whole + b"x",
     }.items():  # fmt: skip
         (tmp_path / name).write_bytes(data)
     assert [path.name for path in runtime.delete_damaged(tmp_path)] == ["cut.nbc", "cut.nbi", "empty.nbi", "more.nbc"]
