@@ -14,8 +14,10 @@ from l2_platform.operations.plan import STOP_ORDER, plan_parts
 from l2_platform.operations.supervisord import Supervisor
 from l2_platform.settings import Settings
 
-TOTAL_S = 58.0
+TOTAL_S = 56.0
 """All of `l2 down`; what has not stopped by then is killed, s."""
+LATER_S = 8.0
+"""Of that, kept for the phases after the one that is being stopped, s."""
 
 
 def down(settings: Settings, clock: Clock, told: Callable[[str], None]) -> list[str]:
@@ -65,8 +67,8 @@ def _stop_phase(
 ) -> None:
     for name in names:
         supervisor.stop(name)
-    left_s = max(1.0, (deadline_ns - clock.monotonic_ns()) / 1e9)
+    left_s = max(1.0, (deadline_ns - clock.monotonic_ns()) / 1e9 - LATER_S)
     for name in supervisor.wait_stopped(names, min(stop_s, left_s)):
         told(f"killing {name}: it did not stop in time")
         supervisor.kill(name)
-    supervisor.wait_stopped(names, 3.0)
+    supervisor.wait_stopped(names, 2.0)

@@ -60,6 +60,11 @@ class Part:
     """Signal the whole process group: only for Dagster, whose runs are children of the code server."""
 
     @property
+    def waits_for_feed(self) -> bool:
+        """Started by `l2 up` once the simulated market is there: an earlier start would only meet refused connections."""
+        return self.phase is Phase.COLLECT
+
+    @property
     def priority(self) -> int:
         """Order of supervisord: it starts in ascending and stops in descending order."""
         return 10 * (len(STOP_ORDER) - STOP_ORDER.index(self.phase))
@@ -122,7 +127,7 @@ def _feed_parts(settings: Settings) -> list[Part]:
     if settings.feed.kind == "simulated":
         command = (str(Path(sys.executable).parent / "l2"), "simulate", "--wait")
         listens = (ports.simulator_control, ports.level1, ports.lookup, ports.level2, ports.admin)
-        parts.append(Part("simulator", command, Phase.FEED, Health.PORT, ports=listens))
+        parts.append(Part("simulator", command, Phase.FEED, Health.HEARTBEAT, ports=listens))
     parts += [
         _worker(f"collector-{stream}", "collectors", stream, "--wait", phase=Phase.COLLECT)
         for stream in settings.streams

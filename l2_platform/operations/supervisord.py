@@ -99,7 +99,7 @@ def _program(part: Part, settings: Settings, directory: Path) -> list[str]:
         f"command={_escaped(shlex.join(part.command))}",
         f"directory={_escaped(directory)}",
         f"priority={part.priority}",
-        "autostart=true",
+        f"autostart={'false' if part.waits_for_feed else 'true'}",
         "autorestart=true",
         "startsecs=0",
         "startretries=1000000",

@@ -6,9 +6,7 @@ What does not belong here: how it looks on a terminal (cli).
 
 import hashlib
 import os
-import subprocess
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -18,15 +16,16 @@ from l2_platform.errors import ConfigError, L2Error, LeaseHeld
 from l2_platform.monitoring.heartbeat import Lease
 from l2_platform.operations import disk, doctor
 from l2_platform.operations.health import Vitals, examine
+from l2_platform.operations.kernels import last_line, warm
 from l2_platform.operations.orphans import find_orphans, stop_orphans
-from l2_platform.operations.plan import Part, plan_parts
+from l2_platform.operations.plan import Part, Phase, plan_parts
 from l2_platform.operations.preparation import prepare_home
 from l2_platform.operations.supervisord import Supervisor, render_config
 from l2_platform.settings import Settings
 
 POLL_S = 0.25
-WARM_S_MAX = 300
-"""Longest time for compiling the kernels, s."""
+FEED_WAIT_S = 20.0
+"""Longest time that collectors wait for the simulated market, s."""
 
 
 class Reporter(Protocol):
@@ -86,13 +85,14 @@ def _up(settings: Settings, clock: Clock, reporter: Reporter) -> UpResult:
     prepare_home(settings, clock)
     environment = part_environment(settings)
     reporter.step("preparing kernels (compiled once, about a minute the first time)")
-    _warm(settings, environment)
+    warm(settings, environment, clock)
     reporter.step("starting the process manager")
     directory = Path.cwd()
     supervisor.config_path.write_text(render_config(settings, parts, directory), encoding="utf-8")
     _fingerprint_path(settings).write_text(fingerprint(settings), encoding="utf-8")
     supervisor.start_daemon(environment, directory)
     reporter.step("waiting until every part is healthy")
+    _start_collectors(supervisor, parts, settings, clock)
     vitals = wait_healthy(supervisor, parts, settings, clock, reporter)
     return UpResult(vitals, started=True, other_settings=False)
 
@@ -117,14 +117,34 @@ def _complete(
     )
 
 
+def _start_collectors(supervisor: Supervisor, parts: Sequence[Part], settings: Settings, clock: Clock) -> None:
+    """Start the collectors once the simulated market is there; they start in any case, and retry by themselves."""
+    feeds = [part for part in parts if part.phase is Phase.FEED]
+    deadline = clock.monotonic_ns() + int(FEED_WAIT_S * 1e9)
+    while feeds and clock.monotonic_ns() < deadline:
+        processes = supervisor.processes()
+        feeds = [part for part in feeds if not examine(part, processes.get(part.name), settings, clock).healthy]
+        clock.sleep(POLL_S)
+    for part in parts:
+        if part.waits_for_feed:
+            supervisor.start(part.name)
+
+
 def wait_healthy(
     supervisor: Supervisor, parts: Sequence[Part], settings: Settings, clock: Clock, reporter: Reporter
 ) -> list[Vitals]:
     """Wait until every part is healthy, at most `supervision.start_s`; L2Error names the first that is not."""
     deadline = clock.monotonic_ns() + int(settings.supervision.start_s * 1e9)
+    seen: dict[str, Vitals] = {}
     while True:
         processes = supervisor.processes()
-        vitals = [examine(part, processes.get(part.name), settings, clock) for part in parts]
+        # what is healthy is not asked again and again, only once more at the end
+        for part in parts:
+            if part.name not in seen or not seen[part.name].healthy:
+                seen[part.name] = examine(part, processes.get(part.name), settings, clock)
+        if all(item.healthy for item in seen.values()):
+            seen = {part.name: examine(part, processes.get(part.name), settings, clock) for part in parts}
+        vitals = list(seen.values())
         reporter.waiting(vitals)
         if all(item.healthy for item in vitals):
             return vitals
@@ -161,31 +181,5 @@ def fingerprint(settings: Settings) -> str:
     return hashlib.sha256((settings.model_dump_json() + secrets).encode()).hexdigest()
 
 
-def last_line(path: Path) -> str:
-    """The last line of a log that is not empty; "nothing" when there is none."""
-    try:
-        with path.open("rb") as file:
-            file.seek(max(0, path.stat().st_size - 8192))
-            lines = [text for text in file.read().decode("utf-8", "replace").splitlines() if text.strip()]
-    except OSError:
-        return "nothing"
-    return lines[-1].strip() if lines else "nothing"
-
-
 def _fingerprint_path(settings: Settings) -> Path:
     return settings.run_dir / "settings.sha256"
-
-
-def _warm(settings: Settings, environment: Mapping[str, str]) -> None:
-    settings.log_dir.mkdir(parents=True, exist_ok=True)
-    log_path = settings.log_dir / "kernels.log"
-    command = [sys.executable, "-m", "l2_platform.delivery", "--warm"]
-    try:
-        with log_path.open("wb") as log:
-            done = subprocess.run(
-                command, env=dict(environment), stdout=log, stderr=log, timeout=WARM_S_MAX, check=False
-            )
-    except subprocess.TimeoutExpired:
-        raise L2Error(f"preparing kernels took more than {WARM_S_MAX} s; see {log_path}") from None
-    if done.returncode:
-        raise L2Error(f"preparing kernels failed: {last_line(log_path)}; see {log_path}")

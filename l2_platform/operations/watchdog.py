@@ -17,7 +17,7 @@ from l2_platform.operations import disk
 from l2_platform.operations.disk import DiskRecord, DiskState
 from l2_platform.operations.plan import Health, Part, Phase, plan_parts
 from l2_platform.operations.supervisord import Process, Supervisor
-from l2_platform.settings import Settings, load_settings
+from l2_platform.settings import Settings, SupervisionSettings, load_settings
 
 DISK_STOP_ORDER = (Phase.DAGSTER, Phase.DELIVER, Phase.STORE, Phase.COLLECT, Phase.FEED)
 """For want of space: what writes most stops first, the journal last."""
@@ -25,14 +25,20 @@ LOOK_S = 1.0
 
 
 def hung_pid(
-    part: Part, process: Process | None, heartbeat: HeartbeatRecord | None, now_ns: int, hung_s: float
+    part: Part,
+    process: Process | None,
+    heartbeat: HeartbeatRecord | None,
+    now_ns: int,
+    supervision: SupervisionSettings,
 ) -> int | None:
     """The pid to kill, or None; pid and process start time of the heartbeat are those of the living process."""
     if part.health is not Health.HEARTBEAT and part.health is not Health.WAREHOUSE:
         return None
     if process is None or heartbeat is None or process.pid != heartbeat.pid or heartbeat.state == "stopped":
         return None
-    if heartbeat.age_s(now_ns) <= hung_s or not heartbeat.alive():
+    # A worker that is getting ready may compile or recover for longer than a hung one may be silent.
+    limit_s = supervision.start_s if heartbeat.state == "syncing" else supervision.hung_s
+    if heartbeat.age_s(now_ns) <= limit_s or not heartbeat.alive():
         return None
     return heartbeat.pid
 
@@ -77,7 +83,7 @@ class Watchdog:
         now_ns = self._clock.now_ns()
         for part in self._parts:
             heartbeat = read_heartbeat(self._settings.run_dir / "heartbeats" / f"{part.name}.json")
-            pid = hung_pid(part, processes.get(part.name), heartbeat, now_ns, self._settings.supervision.hung_s)
+            pid = hung_pid(part, processes.get(part.name), heartbeat, now_ns, self._settings.supervision)
             if pid is not None:
                 self._kill(part, pid)
         if self._clock.monotonic_ns() >= self._disk_at_ns and processes:

@@ -1,0 +1,81 @@
+"""Compiles the kernels before the workers start: `python -m l2_platform.operations.kernels delivery|simulator`.
+
+Each set compiles in a process of its own, side by side; what is in the cache already takes a second. Without this step the
+first start of each worker would spend up to a minute compiling, all of them at once.
+"""
+
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from l2_platform.clock import Clock
+from l2_platform.errors import L2Error
+from l2_platform.monitoring.runtime import prepare_numba
+from l2_platform.settings import Settings, load_settings
+
+WARM_S_MAX = 300.0
+"""Longest time for compiling, s."""
+
+
+def kernel_sets(settings: Settings) -> list[str]:
+    """Which sets this instance needs."""
+    sets = ["delivery"] if settings.jsonl.enabled or settings.clickhouse.enabled else []
+    return [*sets, "simulator"] if settings.feed.kind == "simulated" else sets
+
+
+def warm(settings: Settings, environment: Mapping[str, str], clock: Clock) -> None:
+    """Compile every set that is not in the cache; L2Error with the last line of the log when one fails."""
+    settings.log_dir.mkdir(parents=True, exist_ok=True)
+    logs = {name: settings.log_dir / f"kernels-{name}.log" for name in kernel_sets(settings)}
+    running: dict[str, subprocess.Popen[bytes]] = {}
+    try:
+        for name, path in logs.items():
+            with path.open("wb") as log:
+                command = [sys.executable, "-m", "l2_platform.operations.kernels", name]
+                running[name] = subprocess.Popen(command, env=dict(environment), stdout=log, stderr=log)
+        deadline = clock.monotonic_ns() + int(WARM_S_MAX * 1e9)
+        for name, process in running.items():
+            left_s = max(0.1, (deadline - clock.monotonic_ns()) / 1e9)
+            if process.wait(timeout=left_s):
+                raise L2Error(f"preparing kernels failed: {last_line(logs[name])}; see {logs[name]}")
+    except subprocess.TimeoutExpired:
+        raise L2Error(f"preparing kernels took more than {WARM_S_MAX:.0f} s; see {settings.log_dir}") from None
+    finally:
+        for process in running.values():
+            if process.poll() is None:
+                process.kill()
+                process.wait()
+
+
+def last_line(path: Path) -> str:
+    """The last line of a log that is not empty; "nothing" when there is none."""
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, path.stat().st_size - 8192))
+            lines = [text for text in file.read().decode("utf-8", "replace").splitlines() if text.strip()]
+    except OSError:
+        return "nothing"
+    return lines[-1].strip() if lines else "nothing"
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Compile the named set in this process; the exit code."""
+    try:
+        prepare_numba(load_settings().cache_dir / "numba")
+    except L2Error as error:
+        sys.stderr.write(f"error: {error.message}\n")
+        return error.exit_code
+    if "simulator" in arguments:
+        from l2_platform.feeds.iqfeed.simulator.live import warm_kernels as warm_simulator
+
+        warm_simulator()
+    else:
+        from l2_platform.delivery.warm import warm_kernels as warm_delivery
+
+        warm_delivery()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
