@@ -1,4 +1,6 @@
-"""Compiles the kernels before the workers start: `python -m l2_platform.operations.kernels delivery|simulator`.
+"""What must be done once before the workers start: kernels compiled, Dagster's storage made.
+
+`python -m l2_platform.operations.kernels delivery|simulator` compiles one set.
 
 Each set compiles in a process of its own, side by side; what is in the cache already takes a second. Without this step the
 first start of each worker would spend up to a minute compiling, all of them at once.
@@ -15,7 +17,7 @@ from l2_platform.monitoring.runtime import prepare_numba
 from l2_platform.settings import Settings, load_settings
 
 WARM_S_MAX = 300.0
-"""Longest time for compiling, s."""
+"""Longest time for all of it, s."""
 
 
 def kernel_sets(settings: Settings) -> list[str]:
@@ -25,22 +27,28 @@ def kernel_sets(settings: Settings) -> list[str]:
 
 
 def warm(settings: Settings, environment: Mapping[str, str], clock: Clock) -> None:
-    """Compile every set that is not in the cache; L2Error with the last line of the log when one fails."""
+    """Compile every set that is not in the cache, and bring Dagster's storage to this version, side by side.
+
+    Dagster's processes must not find an empty storage: started together, each would make its tables, and the version table
+    would end with two heads, which no start gets past. Raise L2Error with the last line of the log when one job fails.
+    """
     settings.log_dir.mkdir(parents=True, exist_ok=True)
-    logs = {name: settings.log_dir / f"kernels-{name}.log" for name in kernel_sets(settings)}
+    jobs = {f"kernels-{name}": [sys.executable, "-m", __name__, name] for name in kernel_sets(settings)}
+    if settings.dagster.enabled:
+        jobs["dagster-migrate"] = [str(Path(sys.executable).parent / "dagster"), "instance", "migrate"]
+    logs = {name: settings.log_dir / f"{name}.log" for name in jobs}
     running: dict[str, subprocess.Popen[bytes]] = {}
     try:
-        for name, path in logs.items():
-            with path.open("wb") as log:
-                command = [sys.executable, "-m", "l2_platform.operations.kernels", name]
+        for name, command in jobs.items():
+            with logs[name].open("wb") as log:
                 running[name] = subprocess.Popen(command, env=dict(environment), stdout=log, stderr=log)
         deadline = clock.monotonic_ns() + int(WARM_S_MAX * 1e9)
         for name, process in running.items():
             left_s = max(0.1, (deadline - clock.monotonic_ns()) / 1e9)
             if process.wait(timeout=left_s):
-                raise L2Error(f"preparing kernels failed: {last_line(logs[name])}; see {logs[name]}")
+                raise L2Error(f"preparing failed ({name}): {last_line(logs[name])}; see {logs[name]}")
     except subprocess.TimeoutExpired:
-        raise L2Error(f"preparing kernels took more than {WARM_S_MAX:.0f} s; see {settings.log_dir}") from None
+        raise L2Error(f"preparing took more than {WARM_S_MAX:.0f} s; see {settings.log_dir}") from None
     finally:
         for process in running.values():
             if process.poll() is None:

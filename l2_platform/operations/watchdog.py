@@ -15,6 +15,7 @@ from l2_platform.monitoring.heartbeat import Heartbeat, HeartbeatRecord, Lease, 
 from l2_platform.monitoring.logs import configure_logging, get_logger
 from l2_platform.operations import disk
 from l2_platform.operations.disk import DiskRecord, DiskState
+from l2_platform.operations.kernels import WARM_S_MAX
 from l2_platform.operations.plan import Health, Part, Phase, plan_parts
 from l2_platform.operations.supervisord import Process, Supervisor
 from l2_platform.settings import Settings, SupervisionSettings, load_settings
@@ -37,7 +38,8 @@ def hung_pid(
     if process is None or heartbeat is None or process.pid != heartbeat.pid or heartbeat.state == "stopped":
         return None
     # A worker that is getting ready may compile or recover for longer than a hung one may be silent.
-    limit_s = supervision.start_s if heartbeat.state == "syncing" else supervision.hung_s
+    getting_ready = heartbeat.state == "syncing" and now_ns / 1e9 - process.started_s < WARM_S_MAX
+    limit_s = WARM_S_MAX if getting_ready else supervision.hung_s
     if heartbeat.age_s(now_ns) <= limit_s or not heartbeat.alive():
         return None
     return heartbeat.pid

@@ -25,8 +25,8 @@ def record(age_s: float, **changes) -> HeartbeatRecord:
     return HeartbeatRecord(**{**fields, **changes})
 
 
-def running(pid: int | None = None) -> Process:
-    return Process("w", "RUNNING", pid or os.getpid(), 0, "")
+def running(pid: int | None = None, up_s: int = 3600) -> Process:
+    return Process("w", "RUNNING", pid or os.getpid(), NOW_NS // 10**9 - up_s, "")
 
 
 def test_old_heartbeat_of_a_living_process_is_hung():
@@ -38,8 +38,9 @@ def test_fresh_heartbeat_is_not():
 
 
 def test_worker_that_is_getting_ready_has_the_time_of_a_start():
-    assert hung_pid(PART, running(), record(119, state="syncing"), NOW_NS, LIMITS) is None
-    assert hung_pid(PART, running(), record(121, state="syncing"), NOW_NS, LIMITS) == os.getpid()
+    assert hung_pid(PART, running(up_s=120), record(119, state="syncing"), NOW_NS, LIMITS) is None
+    assert hung_pid(PART, running(up_s=120), record(119, state="live"), NOW_NS, LIMITS) == os.getpid()
+    assert hung_pid(PART, running(up_s=400), record(119, state="syncing"), NOW_NS, LIMITS) == os.getpid()
 
 
 def test_heartbeat_of_an_earlier_process_says_nothing_about_this_one():
