@@ -115,6 +115,8 @@ class Follower:
         """Save the pipeline's state if it moved; the sink is synced first so that no checkpoint is ahead of it."""
         if self._pending is not None or self.position is None or self.position == self._checkpoint_position:
             return
+        # A batch without rows moves the sink's own position up to here: no checkpoint is ever ahead of it.
+        self._sink.write([self.pipeline.no_rows()], self.position, self.pipeline.seq)
         self._sink.sync()
         self._checkpoints.save(self.position, self.pipeline.seq, self.pipeline.dump())
         self._checkpoint_position = self.position
@@ -154,11 +156,15 @@ class Follower:
         self._pending = pending
         self.failures += 1
         self.error = error.message
+        if error.facts.get("resume"):
+            # The sink does not know any more what it holds: ask it again, and replay from there.
+            self._pending, self._reader, self._session_date = None, None, 0
         wait = min(self._settings.retry_first_s * 2 ** min(self.failures - 1, 16), self._settings.retry_cap_s)
         wait *= random.uniform(0.7, 1.0)  # noqa: S311  jitter, no secret
         if isinstance(error, SinkBackpressure):
             wait = max(wait, min(error.retry_after_s, self._settings.retry_cap_s))
         self._retry_at = self._clock.monotonic_ns() + int(wait * NS)
+        self._look_at = self._retry_at
 
     def _waiting_dates(self) -> list[int]:
         done = max(self._checkpoints.done_through(), self._session_date)
@@ -190,8 +196,10 @@ class Follower:
         if checkpoint is not None:
             self.pipeline = self._make_pipeline()
             self.pipeline.load(checkpoint.state)
-        elif self.pipeline.source == "import" and self.pipeline.session_date == 0:
-            self._replay_earlier_dates(session_date)
+        elif self.pipeline.session_date in (0, session_date):
+            self.pipeline = self._make_pipeline()
+            if self.pipeline.source == "import":
+                self._replay_earlier_dates(session_date)
         self.pipeline.begin_date(session_date, segment_context(self._source.root, self.stream, session_date))
         self._floors = dict(point.tables)
         start = checkpoint.position if checkpoint is not None else first

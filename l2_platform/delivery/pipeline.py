@@ -226,6 +226,11 @@ class Pipeline:
                 else:
                     events.append(self._event("system", ts, {}, text))
 
+    def no_rows(self) -> TableBatch:
+        """A batch without rows of the current date: it tells a sink whose position is meant."""
+        builder = RowBuilder(self.stream, self.session_date, self.source, self.symbols.names)
+        return builder.table("feed_events", {"seq": np.zeros(0, np.uint64)})
+
     def dump(self) -> dict[str, Any]:
         """State for a checkpoint: JSON-able but for `books` (bytes)."""
         return {

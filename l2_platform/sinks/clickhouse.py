@@ -100,12 +100,13 @@ class ClickHouseSink:
     def write(self, batches: list[TableBatch], position: Position, seq: int) -> None:
         """Store the rows of one (stream, date), then the position; visible and on disk when it returns.
 
-        An empty list does nothing: the position of the next rows bounds a replay just as well.
+        An empty list does nothing: the position of the next rows bounds a replay just as well. A batch without rows moves the
+        position only.
         """
-        batches = [batch for batch in batches if len(batch)]
         if not batches:
             return
         partition = self._partition_of(batches)
+        batches = [batch for batch in batches if len(batch)]
         self._make_certain(partition, batches)
         self._write_tables(partition, batches)
         self._write_position(partition, position, seq)
