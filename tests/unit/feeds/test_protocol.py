@@ -17,7 +17,9 @@ from l2_platform.feeds.iqfeed.protocol import (
 )
 
 SECOND = 1_000_000_000
-GREETING = b"S,KEY,12345\r\nS,SERVER CONNECTED\r\nS,CUST,real_time,1.2.3.4,60002,tok,6.2.0.25,,NYSE NASDAQ,,500,QT_API,,\r\n"
+GREETING = (
+    b"S,KEY,12345\r\nS,SERVER CONNECTED\r\nS,CUST,real_time,1.2.3.4,60002,tok,6.2.0.25,,NYSE NASDAQ,,500,QT_API,,\r\n"
+)
 ACK = b"S,CURRENT PROTOCOL,6.2\r\n"
 
 
@@ -81,14 +83,23 @@ def test_handshake_without_answer_fails_after_its_time():
 
 def test_receive_data_lines_are_not_events():
     session = live(Level2Session(SessionOptions()))
-    session.receive(b"6,QQQ,,AMEX,A,408.8400,100,,4,17:52:38.059128,2022-04-01,\r\n5,TSLA,,CHXE,B,,2022-04-01,\r\nq,SNAP\r\n")
+    session.receive(
+        b"6,QQQ,,AMEX,A,408.8400,100,,4,17:52:38.059128,2022-04-01,\r\n5,TSLA,,CHXE,B,,2022-04-01,\r\nq,SNAP\r\n"
+    )
     assert events(session) == []
 
 
 def test_receive_system_lines_between_data_are_found_at_every_place():
     data = b"4,A,,X,B,1,1,,2,,\r\n"
     session = live(Level2Session(SessionOptions()))
-    session.receive(b"T,20191018 12:49:55\r\n" + data + b"S,CLEAR DEPTH,@ESZ22,B,\r\n" + data + data + b"n,NOPE\r\nE,odd thing.,\r\n")
+    session.receive(
+        b"T,20191018 12:49:55\r\n"
+        + data
+        + b"S,CLEAR DEPTH,@ESZ22,B,\r\n"
+        + data
+        + data
+        + b"n,NOPE\r\nE,odd thing.,\r\n"
+    )
     assert events(session) == [
         messages.FeedClock("20191018 12:49:55"),
         messages.DepthCleared("@ESZ22", "B"),
@@ -111,7 +122,10 @@ def test_receive_stops_at_end():
         (b"S,CURRENT PROTOCOL,6.2,", messages.ProtocolAcked("6.2")),
         (b"E,Unauthorized user ID.,", messages.Unauthorized("Unauthorized user ID.")),
         (b"S,SERVER RECONNECT FAILED", messages.SystemLine("SERVER RECONNECT FAILED")),
-        (b"S,STATS,66.1.2.3,60003,500,1,8,0,0,0,Apr 01 6:48PM,Apr 01 08:49PM,Connected,6.2.0.15,497214,3.24,", messages.Stats(500, 1, True)),
+        (
+            b"S,STATS,66.1.2.3,60003,500,1,8,0,0,0,Apr 01 6:48PM,Apr 01 08:49PM,Connected,6.2.0.15,497214,3.2,",
+            messages.Stats(500, 1, True),
+        ),
         (b'S,STATS,,,0,0,1,0,0,0,,,Not Connected,6.2.0.25,"490914",0,0.0,', messages.Stats(0, 0, False)),
         (b"S,CUST,delayed", messages.CustomerInfo("delayed", 0)),
         (b"SPY,1", None),
@@ -140,7 +154,9 @@ def test_level1_fields_asked_without_symbol_then_with_it():
     assert messages.FieldsAcked(("Symbol", "Bid", "Ask")) in events(session)
 
 
-@pytest.mark.parametrize(("naming", "expected"), [("never", b"S,SELECT UPDATE FIELDS,Bid"), ("always", b"S,SELECT UPDATE FIELDS,Symbol,Bid")])
+@pytest.mark.parametrize(
+    ("naming", "expected"), [("never", b"S,SELECT UPDATE FIELDS,Bid"), ("always", b"S,SELECT UPDATE FIELDS,Symbol,Bid")]
+)
 def test_level1_fields_one_form_only_keeps_default_layout_when_unanswered(naming, expected):
     session = Level1Session(SessionOptions(fields=("Bid",), name_symbol=naming, field_ack_ns=SECOND))
     session.start(0)
@@ -196,9 +212,11 @@ def test_watch_separators_in_a_symbol_are_refused(symbol):
     assert session.data_to_send() == b""
 
 
-ADMIN = SessionOptions(product_id="P1", login="trader77", password="hunter22", login_retry_ns=30 * SECOND)  # noqa: S106
+ADMIN = SessionOptions(product_id="P1", login="trader77", password="hunter22", login_retry_ns=30 * SECOND)
 NOT_CONNECTED = b'S,STATS,,,0,0,1,0,0,0,,,Not Connected,6.2.0.25,"trader77",0,0.0,0.0,0.08,0.08,0.08,\r\n'
-CONNECTED = b"S,STATS,66.1.2.3,60003,500,1,8,0,0,0,Apr 01 6:48PM,Apr 01 08:49PM,Connected,6.2.0.15,trader77,3.24,0,0,0,0,0,\r\n"
+CONNECTED = (
+    b"S,STATS,66.1.2.3,60003,500,1,8,0,0,0,Apr 01 6:48PM,Apr 01 08:49PM,Connected,6.2.0.15,trader77,3.24,0,0,0,0,0,\r\n"
+)
 
 
 def test_admin_logs_in_and_masks_its_own_commands():
@@ -206,7 +224,12 @@ def test_admin_logs_in_and_masks_its_own_commands():
     session.start(0)
     session.receive(ACK)
     session.tick(SECOND)
-    assert said(session)[-4:] == [b"S,REGISTER CLIENT APP,P1,1.0", b"S,SET LOGINID,trader77", b"S,SET PASSWORD,hunter22", b"S,CONNECT"]
+    assert said(session)[-4:] == [
+        b"S,REGISTER CLIENT APP,P1,1.0",
+        b"S,SET LOGINID,trader77",
+        b"S,SET PASSWORD,hunter22",
+        b"S,CONNECT",
+    ]
     told = [event.line for event in events(session) if isinstance(event, messages.CommandSent)]
     assert "S,SET LOGINID,********" in told
     assert "S,SET PASSWORD,********" in told
