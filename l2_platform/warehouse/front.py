@@ -6,7 +6,6 @@ What does not belong here: the engine (engine), the process and its signals (ser
 
 import asyncio
 import hmac
-import json
 import secrets
 import threading
 from base64 import b64decode
@@ -27,6 +26,7 @@ from starlette.types import Message, Receive, Scope, Send
 from l2_platform.clock import Clock
 from l2_platform.monitoring.logs import get_logger
 from l2_platform.settings import WarehouseSettings
+from l2_platform.warehouse.answers import Sender, encoding_header, send_all, summary
 from l2_platform.warehouse.chunks import can_stream, content_type
 from l2_platform.warehouse.encoding import Encoder, choose_encoding, decode_blocks, decode_body, make_encoder
 from l2_platform.warehouse.engine import Answer, Engine, Session, new_query_id
@@ -147,23 +147,23 @@ class Front:
 
     async def _ping(self, _: Request, __: Receive, send: Send) -> None:
         self.activity.last_ns = self._clock.monotonic_ns()
-        await _send_all(send, 200, {"Content-Type": "text/html; charset=UTF-8"}, b"Ok.\n")
+        await send_all(send, 200, {"Content-Type": "text/html; charset=UTF-8"}, b"Ok.\n")
 
     async def _running(self, request: Request, _: Receive, send: Send) -> None:
         """Ids of all requests that may still do something: being received, waiting, running. (Ours, not ClickHouse's.)"""
         try:
             self._authenticate(request)
         except QueryFailed as error:
-            await _Sender(send).fail(error, {}, self._version)
+            await Sender(send).fail(error, {}, self._version)
             return
         self.activity.last_ns = self._clock.monotonic_ns()
-        await _send_all(send, 200, {"Content-Type": "text/plain"}, "".join(f"{name}\n" for name in self.activity.queries).encode())
+        await send_all(send, 200, {"Content-Type": "text/plain"}, "".join(f"{name}\n" for name in self.activity.queries).encode())
 
     async def _handle(self, request: Request, receive: Receive, send: Send) -> None:
         self.activity.requests += 1
         self.activity.running += 1
         query_id = request.query_params.get("query_id") or new_query_id()
-        sender = _Sender(send)
+        sender = Sender(send)
         held = 0
         known = False
         try:
@@ -255,7 +255,7 @@ class Front:
             whole=url.get("wait_end_of_query") == "1",
         )  # fmt: skip
 
-    async def _admit(self, ask: Ask, receive: Receive, sender: "_Sender") -> None:
+    async def _admit(self, ask: Ask, receive: Receive, sender: Sender) -> None:
         watch = asyncio.ensure_future(receive())
         watch.add_done_callback(lambda done: self._on_disconnect(ask, sender, done))
         try:
@@ -277,7 +277,7 @@ class Front:
         finally:
             watch.cancel()
 
-    async def _perform(self, ask: Ask, watch: "asyncio.Future[Message]", sender: "_Sender") -> None:
+    async def _perform(self, ask: Ask, watch: "asyncio.Future[Message]", sender: Sender) -> None:
         if watch.done():
             # An abandoned INSERT must not run late: its sender may have asked already how far it got.
             raise ClientDisconnect
@@ -297,7 +297,7 @@ class Front:
             guard.cancel()
             await asyncio.shield(self._in_thread(self._leave_session, ask, session))
 
-    async def _answer(self, ask: Ask, session: Session, sender: "_Sender") -> None:
+    async def _answer(self, ask: Ask, session: Session, sender: Sender) -> None:
         statement = ask.statement
         headers = self._headers(ask.query_id)
         if statement.data is not None:
@@ -305,7 +305,7 @@ class Front:
                 session.insert, statement.sql, statement.format, statement.data, ask.params
             )
             self.activity.rows_written += answer.written_rows
-            await sender.all(headers | {"X-ClickHouse-Summary": _summary(answer)}, answer.body, None)
+            await sender.all(headers | {"X-ClickHouse-Summary": summary(answer)}, answer.body, None)
             return
         if statement.streams:
             headers |= {"X-ClickHouse-Format": ask.output, "Content-Type": content_type(ask.output)}
@@ -314,9 +314,9 @@ class Front:
                 return
         answer = await self._in_thread(session.query, statement.sql, ask.output, ask.params)
         self.activity.rows_written += answer.written_rows
-        await sender.all(headers | {"X-ClickHouse-Summary": _summary(answer)}, answer.body, ask.encoding)
+        await sender.all(headers | {"X-ClickHouse-Summary": summary(answer)}, answer.body, ask.encoding)
 
-    async def _stream(self, ask: Ask, session: Session, headers: dict[str, str], sender: "_Sender") -> None:
+    async def _stream(self, ask: Ask, session: Session, headers: dict[str, str], sender: Sender) -> None:
         pieces = session.stream(ask.statement.sql, ask.output, ask.params)
         encoder = make_encoder(ask.encoding)
         ready = SpooledTemporaryFile(SPOOL_BYTES)  # noqa: SIM115 - closed below
@@ -327,8 +327,8 @@ class Front:
                 await self._in_thread(ready.write, piece)
                 size += len(piece)
             tag = secrets.token_hex(8)
-            extra = {"X-ClickHouse-Summary": _summary(Answer(b"")), "X-ClickHouse-Exception-Tag": tag}
-            await sender.start(200, headers | extra | _encoding_header(ask.encoding), tag, encoder)
+            extra = {"X-ClickHouse-Summary": summary(Answer(b"")), "X-ClickHouse-Exception-Tag": tag}
+            await sender.start(200, headers | extra | encoding_header(ask.encoding), tag, encoder)
             ready.seek(0)
             while piece := await self._in_thread(ready.read, FIRST_BYTES):
                 await sender.more(piece)
@@ -340,7 +340,7 @@ class Front:
             ready.close()
             await asyncio.shield(self._in_thread(_close, pieces))
 
-    def _on_disconnect(self, ask: Ask, sender: "_Sender", done: "asyncio.Future[Message]") -> None:
+    def _on_disconnect(self, ask: Ask, sender: Sender, done: "asyncio.Future[Message]") -> None:
         # An INSERT runs to its end: the client will ask how far it got.
         if not done.cancelled() and not sender.finished and ask.statement.streams:
             self._threads.submit(self._engine.kill, ask.query_id)
@@ -393,56 +393,6 @@ class _Endpoint:
         await self._handle(Request(scope, receive), receive, send)
 
 
-class _Sender:
-    """One answer: headers once, body in pieces; an error after the headers goes into the body, and the connection is cut."""
-
-    def __init__(self, send: Send) -> None:
-        self._send = send
-        self.finished = False
-        """The last piece is on its way."""
-        self._started = False
-        self._tag = ""
-        self._encoder: Encoder | None = None
-
-    async def start(self, status: int, headers: dict[str, str], tag: str, encoder: Encoder) -> None:
-        """Send the headers of a streamed answer."""
-        self._started, self._tag, self._encoder = True, tag, encoder
-        await self._send({"type": "http.response.start", "status": status, "headers": _raw(headers)})
-
-    async def more(self, data: bytes) -> None:
-        """Send a piece; waits while the client is slow."""
-        if data:
-            await self._send({"type": "http.response.body", "body": data, "more_body": True})
-
-    async def end(self) -> None:
-        """The body is whole."""
-        self.finished = True
-        await self._send({"type": "http.response.body", "body": b"", "more_body": False})
-
-    async def all(self, headers: dict[str, str], body: bytes, encoding: str | None) -> None:
-        """Send a whole answer."""
-        if encoding is not None and body:
-            encoder = make_encoder(encoding)
-            body = encoder.add(body) + encoder.end()
-            headers = headers | _encoding_header(encoding)
-        self._started = self.finished = True
-        await _send_all(self._send, 200, headers, body)
-
-    async def fail(self, error: QueryFailed, headers: dict[str, str], version: str) -> None:
-        """Tell the error: as a status, or behind what was sent already."""
-        text = f"{error.message} (version {version} (official build))\n" if version else f"{error.message}\n"
-        if not self._started:
-            extra = {"X-ClickHouse-Exception-Code": str(error.code)}
-            if error.status == 401:
-                extra["WWW-Authenticate"] = 'Basic realm="ClickHouse server HTTP API"'
-            await _send_all(self._send, error.status, headers | extra, text.encode())
-            return
-        message = f"\r\n__exception__\r\n{self._tag}\r\n{text}{len(text.encode())} {self._tag}\r\n__exception__\r\n".encode()
-        encoder = self._encoder or make_encoder(None)
-        await self.more(encoder.add(message) + encoder.end())
-        await self.end()
-
-
 def _next_piece(pieces: Iterator[bytes], encoder: Encoder) -> tuple[bool, bytes]:
     """(more to come, compressed bytes)."""
     piece = next(pieces, None)
@@ -451,28 +401,6 @@ def _next_piece(pieces: Iterator[bytes], encoder: Encoder) -> tuple[bool, bytes]
 
 def _close(pieces: Any) -> None:
     pieces.close()
-
-
-async def _send_all(send: Send, status: int, headers: dict[str, str], body: bytes) -> None:
-    raw = _raw(headers | {"Content-Length": str(len(body))})
-    await send({"type": "http.response.start", "status": status, "headers": raw})
-    await send({"type": "http.response.body", "body": body})
-
-
-def _raw(headers: dict[str, str]) -> list[tuple[bytes, bytes]]:
-    return [(name.lower().encode("latin-1"), value.encode("latin-1", "replace")) for name, value in headers.items()]
-
-
-def _encoding_header(encoding: str | None) -> dict[str, str]:
-    return {} if encoding is None else {"Content-Encoding": encoding}
-
-
-def _summary(answer: Answer) -> str:
-    facts = {
-        "read_rows": answer.read_rows, "read_bytes": answer.read_bytes, "written_rows": answer.written_rows,
-        "written_bytes": answer.written_bytes, "result_rows": 0, "result_bytes": len(answer.body),
-    }  # fmt: skip
-    return json.dumps({name: str(value) for name, value in facts.items()}, separators=(",", ":"))
 
 
 def _seconds(text: str, default: float) -> float:
