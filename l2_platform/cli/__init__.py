@@ -60,8 +60,6 @@ def _show_version(*, shown: bool) -> None:
 
 
 for _module in MODULES:
-    if not Path(__file__).with_name(f"{_module}.py").exists():
-        continue
     import_module(f"{__name__}.{_module}").register(app)
 
 

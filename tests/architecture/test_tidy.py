@@ -11,7 +11,15 @@ ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "l2_platform"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 LINES_MAX = 450
-LONGER: dict[str, str] = {}
+LONGER: dict[str, str] = {
+    "l2_platform/book/book_kernels.py": "compiled passes over one state layout: numba compiles them as one unit",
+    "l2_platform/feeds/iqfeed/bytes_kernels.py": "field parsers that are inlined into every decoder",
+    "l2_platform/feeds/iqfeed/depth_kernels.py": "one compiled pass per message layout",
+    "l2_platform/feeds/iqfeed/level1_kernels.py": "one compiled pass per message layout",
+    "l2_platform/feeds/iqfeed/simulator/flow_kernels.py": "one compiled market: orders, trades and their book share arrays",
+    "l2_platform/journal/writer.py": "append, group fsync and its failure act on the same open segment",
+    "l2_platform/settings.py": "one tree: every setting in one place",
+}
 """Modules over the limit, each with its one reason."""
 FUNCTION_LINES_MAX = 70
 BANNED_NAMES = {"utils", "util", "helpers", "helper", "common", "misc", "base", "core", "lib", "manager"}
