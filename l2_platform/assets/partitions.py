@@ -39,14 +39,7 @@ def closed_weekdays(calendar: SessionCalendar, first: date, last: date) -> list[
     zone = ZoneInfo(EXCHANGE_ZONE)
     days = (first + timedelta(days=number) for number in range((last - first).days + 1))
     weekdays = (day for day in days if day.weekday() < 5)
-    return [datetime.combine(day, time(0), zone) for day in weekdays if not is_session(calendar, day)]
-
-
-def is_session(calendar: SessionCalendar, day: date) -> bool:
-    """The exchange opens on that day."""
-    # The morning of a session belongs to it; that of a closed day to the session after it.
-    noon = datetime.combine(day, time(10), ZoneInfo(EXCHANGE_ZONE))
-    return calendar.session_date_of(int(noon.timestamp()) * 10**9) == number_of(day)
+    return [datetime.combine(day, time(0), zone) for day in weekdays if not calendar.is_session(number_of(day))]
 
 
 def recorded_dates(journal_dir: Path) -> list[date]:

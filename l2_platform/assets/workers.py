@@ -122,7 +122,7 @@ def _collector(stream: str, settings: Settings, feed: tuple[dg.AssetKey, ...]) -
     what = f"Writes every byte of {stream} from {origin} to the journal (journal/{stream}/<date>/)."
     red = "Bytes that are not received while it is down are a recorded gap."
     key = dg.AssetKey(["collectors", stream])
-    return Worker(name, key, _description(what, name, red), COLLECT, frozenset({"iqfeed", "tcp", "python"}), feed, True)
+    return Worker(name, key, _description(what, name, red), COLLECT, frozenset({"iqfeed", "tcp"}), feed, True)
 
 
 def _sealer() -> Worker:

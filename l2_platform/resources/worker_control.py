@@ -22,17 +22,17 @@ REST_STATES: Final = frozenset({"standby", "stopped"})
 FRESH_S: Final = 5.0
 """A heartbeat that proves something is at most this old, s."""
 LOOK_S: Final = 0.2
-MARGIN_S: Final = 30.0
-"""Time to start after the longest stop, s; both together stay under the run's limit of 120 s."""
+START_S = 30.0
+"""Time to start, s; with the longest stop (60 s) it stays under the run's limit of 120 s."""
 
 
 class Action(Enum):
-    """What can be asked for."""
+    """What can be asked for; the names, in lower case, are what a person types in the run config."""
 
-    START = "start"
-    STOP = "stop"
-    RESTART = "restart"
-    CLEAR = "clear"
+    start = "start"
+    stop = "stop"
+    restart = "restart"
+    clear = "clear"
     """End a crash loop: a fresh process, counted anew."""
 
 
@@ -79,9 +79,9 @@ class WorkerControl:
             raise L2Error(
                 f"{worker}: the process manager has no such program; `l2 down` and `l2 up` take over changed settings"
             )
-        if action is Action.START:
+        if action is Action.start:
             return self._start(worker, is_collector=is_collector)
-        if action is Action.STOP:
+        if action is Action.stop:
             return self._stand_by(worker) if is_collector else self._end(worker)
         self._end(worker)
         return self._start(worker, is_collector=is_collector)
@@ -135,7 +135,7 @@ class WorkerControl:
         return desired.generation
 
     def _wait(self, worker: str, what: str, reached: Callable[[Seen], bool]) -> Seen:
-        limit_s = self._settings.supervision.stop_s if what == "stop" else MARGIN_S
+        limit_s = self._settings.supervision.stop_s if what == "stop" else START_S
         deadline = self._clock.monotonic_ns() + int(limit_s * 1e9)
         while True:
             seen = self.look(worker)

@@ -55,8 +55,9 @@ def client(settings):
 
 def put_trades(client, seqs, stream=STREAM):
     rows = [
-        [stream, DAY, seq, f"SYM{seq % 3:03d}", START + timedelta(seconds=seq), START + timedelta(seconds=seq, milliseconds=20), "live", 1, 100]
+        [stream, DAY, seq, f"SYM{seq % 3:03d}", at, at + timedelta(milliseconds=20), "live", 1, 100]
         for seq in seqs
+        for at in [START + timedelta(seconds=seq)]
     ]
     client.insert("l2.trades", rows, column_names=COLUMNS)
 

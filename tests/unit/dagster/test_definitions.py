@@ -1,3 +1,4 @@
+import itertools
 import os
 import subprocess
 import sys
@@ -72,7 +73,7 @@ def test_checks_are_where_the_promises_are(definitions):
 def test_lineage_follows_the_flow(definitions):
     graph = definitions.resolve_asset_graph()
     order = ["feeds/simulator", "collectors/iqfeed-depth-0", "journal", "deliveries/clickhouse", "warehouse", "trades"]
-    for upper, lower in zip(order, order[1:], strict=False):
+    for upper, lower in itertools.pairwise(order):
         key = dg.AssetKey(lower.split("/"))
         assert dg.AssetKey(upper.split("/")) in graph.get(key).parent_keys, f"{upper} -> {lower}"
 
