@@ -57,11 +57,14 @@ CONDITION_REGULAR: Final = 0
 CONDITION_EXTENDED: Final = 1
 CONDITION_ODD_LOT: Final = 2
 
-BID_SIDE: Final = 0
-ASK_SIDE: Final = 1
+BID_SIDE: Final = np.int64(0)
+ASK_SIDE: Final = np.int64(1)
 
-K_ADD, K_UPDATE, K_DELETE, K_SUMMARY = ord("3"), ord("4"), ord("5"), ord("6")
-K_LEVEL_SUMMARY, K_LEVEL_UPDATE, K_LEVEL_DELETE = ord("7"), ord("8"), ord("9")
+# Typed, since every plain constant that is passed on makes the compiler write another version of the callee.
+K_ADD, K_UPDATE, K_DELETE, K_SUMMARY, K_LEVEL_SUMMARY, K_LEVEL_UPDATE, K_LEVEL_DELETE = (
+    np.int64(ord(c)) for c in "3456789"
+)
+NONE: Final = np.int64(0)
 
 # Slots of `counters`.
 N_ORDER, N_PRIORITY, N_STEPS = 0, 1, 2
@@ -71,43 +74,30 @@ UInt64 = npt.NDArray[np.uint64]
 FIRST_ORDER_ID: Final = 640_000_000_000
 
 
-class MarketState(NamedTuple):
-    """Everything that a step reads and changes; S symbols, two sides (0 bid, 1 ask), SIDE_ORDERS_MAX orders."""
+# Columns of a resting order.
+O_ID, O_PRICE, O_SIZE, O_PRIORITY, O_VENUE, O_TS = range(6)
+O_COLUMNS: Final = 6
 
-    order_id: Any
-    """int64[S, 2, orders]: unique over all symbols."""
-    price: Any
-    """int32[S, 2, orders]: cents."""
-    size: Any
-    """int32[S, 2, orders]: shares."""
-    priority: Any
-    """int64[S, 2, orders]: lower is ahead at the same price."""
-    venue: Any
-    """uint8[S, 2, orders]: index into VENUES."""
-    ts: Any
-    """int64[S, 2, orders]: last change of the order, ns UTC."""
-    count: Any
-    """int32[S, 2]: orders on the side."""
-    reference: Any
-    """int32[S]: price that the flow is drawn around, cents."""
-    anchor: Any
-    """int32[S]: level that the reference returns to, cents."""
-    quote: Any
-    """int64[S, L_COLUMNS]: the Level 1 state of each symbol."""
-    tick: Any
-    """int64[S, VENUE_COUNT]: last tick id of the day."""
-    venue_price: Any
-    """int32[S, 2, VENUE_COUNT]: best price of the venue as last told, 0 = no row (venue shape only)."""
-    venue_size: Any
-    """int32[S, 2, VENUE_COUNT]."""
-    shape: Any
-    """uint8[S]."""
-    threshold: Any
-    """uint64[S]: of the alias table that gives symbols different activity."""
-    alias: Any
-    """int32[S]."""
-    center: Any
-    """int64[VENUE_COUNT]: market centre numbers."""
+# Columns of a symbol: its Level 1 row first, then what only the flow needs. REFERENCE is the price that the flow is drawn around,
+# ANCHOR the one that it returns to (cents); TICK, VENUE_PRICE and VENUE_SIZE have a column per venue (the last two per side too).
+S_REFERENCE, S_ANCHOR, S_SHAPE, S_COUNT = range(L_COLUMNS, L_COLUMNS + 4)
+S_THRESHOLD: Final = S_COUNT + 2
+S_ALIAS: Final = S_THRESHOLD + 1
+S_TICK: Final = S_ALIAS + 1
+S_VENUE_PRICE: Final = S_TICK + VENUE_COUNT
+S_VENUE_SIZE: Final = S_VENUE_PRICE + 2 * VENUE_COUNT
+S_COLUMNS: Final = S_VENUE_SIZE + 2 * VENUE_COUNT
+
+CENTERS: Final = np.array([number for _, number in VENUES], np.int64)
+
+
+class MarketState(NamedTuple):
+    """Everything that a step reads and changes. Few arrays: kernels pass them all on, and each makes compiling slower."""
+
+    orders: Any
+    """int64[symbols, 2 sides (0 bid), SIDE_ORDERS_MAX, O_COLUMNS]: best first, oldest first within a price."""
+    symbols: Any
+    """int64[symbols, S_COLUMNS]."""
     random: Any
     """uint64[1]: state of the generator."""
     counters: Any
@@ -143,42 +133,34 @@ def insert_order(
     ts: Number,
 ) -> None:
     """Put an order behind the last one of its price."""
-    n = m.count[s, side]
+    n = m.symbols[s, S_COUNT + side]
     at = 0
     if side == BID_SIDE:
-        while at < n and m.price[s, side, at] >= price:
+        while at < n and m.orders[s, side, at, O_PRICE] >= price:
             at += 1
     else:
-        while at < n and m.price[s, side, at] <= price:
+        while at < n and m.orders[s, side, at, O_PRICE] <= price:
             at += 1
     for i in range(n, at, -1):
-        m.order_id[s, side, i] = m.order_id[s, side, i - 1]
-        m.price[s, side, i] = m.price[s, side, i - 1]
-        m.size[s, side, i] = m.size[s, side, i - 1]
-        m.priority[s, side, i] = m.priority[s, side, i - 1]
-        m.venue[s, side, i] = m.venue[s, side, i - 1]
-        m.ts[s, side, i] = m.ts[s, side, i - 1]
-    m.order_id[s, side, at] = order_id
-    m.price[s, side, at] = price
-    m.size[s, side, at] = size
-    m.priority[s, side, at] = priority
-    m.venue[s, side, at] = venue
-    m.ts[s, side, at] = ts
-    m.count[s, side] = n + 1
+        for column in range(O_COLUMNS):
+            m.orders[s, side, i, column] = m.orders[s, side, i - 1, column]
+    m.orders[s, side, at, O_ID] = order_id
+    m.orders[s, side, at, O_PRICE] = price
+    m.orders[s, side, at, O_SIZE] = size
+    m.orders[s, side, at, O_PRIORITY] = priority
+    m.orders[s, side, at, O_VENUE] = venue
+    m.orders[s, side, at, O_TS] = ts
+    m.symbols[s, S_COUNT + side] = n + 1
 
 
 @kernel
 def remove_order(m: MarketState, s: Number, side: Number, at: Number) -> None:
     """Take the order at a place out."""
-    n = m.count[s, side] - 1
+    n = m.symbols[s, S_COUNT + side] - 1
     for i in range(at, n):
-        m.order_id[s, side, i] = m.order_id[s, side, i + 1]
-        m.price[s, side, i] = m.price[s, side, i + 1]
-        m.size[s, side, i] = m.size[s, side, i + 1]
-        m.priority[s, side, i] = m.priority[s, side, i + 1]
-        m.venue[s, side, i] = m.venue[s, side, i + 1]
-        m.ts[s, side, i] = m.ts[s, side, i + 1]
-    m.count[s, side] = n
+        for column in range(O_COLUMNS):
+            m.orders[s, side, i, column] = m.orders[s, side, i + 1, column]
+    m.symbols[s, S_COUNT + side] = n
 
 
 @kernel
@@ -188,13 +170,13 @@ def new_price(m: MarketState, s: Number, side: Number) -> Number:
     second = below(m.random, BAND_TICKS)
     away = min(first, second)
     if side == BID_SIDE:
-        price = np.int64(m.reference[s]) - 1 - away
-        if m.count[s, ASK_SIDE] > 0:
-            price = min(price, np.int64(m.price[s, ASK_SIDE, 0]) - 1)
+        price = m.symbols[s, S_REFERENCE] - 1 - away
+        if m.symbols[s, S_COUNT + ASK_SIDE] > 0:
+            price = min(price, m.orders[s, ASK_SIDE, 0, O_PRICE] - 1)
         return max(price, 1)
-    price = np.int64(m.reference[s]) + away
-    if m.count[s, BID_SIDE] > 0:
-        price = max(price, np.int64(m.price[s, BID_SIDE, 0]) + 1)
+    price = m.symbols[s, S_REFERENCE] + away
+    if m.symbols[s, S_COUNT + BID_SIDE] > 0:
+        price = max(price, m.orders[s, BID_SIDE, 0, O_PRICE] + 1)
     return price
 
 
@@ -246,10 +228,10 @@ def level_at(m: MarketState, s: Number, side: Number, price: Number) -> tuple[Nu
     """Total size and order count of a price level."""
     size: Number = 0
     count = 0
-    for i in range(m.count[s, side]):
-        here = m.price[s, side, i]
+    for i in range(m.symbols[s, S_COUNT + side]):
+        here = m.orders[s, side, i, O_PRICE]
         if here == price:
-            size += m.size[s, side, i]
+            size += m.orders[s, side, i, O_SIZE]
             count += 1
         elif count > 0:
             break
@@ -269,12 +251,12 @@ def venue_best(m: MarketState, s: Number, side: Number, venue: Number) -> tuple[
     """Best price of a venue and its size there; 0, 0 when it has no order."""
     price: Number = 0
     size: Number = 0
-    for i in range(m.count[s, side]):
-        if price != 0 and m.price[s, side, i] != price:
+    for i in range(m.symbols[s, S_COUNT + side]):
+        if price != 0 and m.orders[s, side, i, O_PRICE] != price:
             break
-        if m.venue[s, side, i] == venue:
-            price = np.int64(m.price[s, side, i])
-            size += m.size[s, side, i]
+        if m.orders[s, side, i, O_VENUE] == venue:
+            price = m.orders[s, side, i, O_PRICE]
+            size += m.orders[s, side, i, O_SIZE]
     return price, size
 
 
@@ -282,10 +264,13 @@ def venue_best(m: MarketState, s: Number, side: Number, venue: Number) -> tuple[
 def tell_venue(m: MarketState, s: Number, side: Number, venue: Number, ts: Number, rows: Int64, n: Number) -> Number:
     """The row for a venue when its best changed: 4, or 5 when it has none left."""
     price, size = venue_best(m, s, side, venue)
-    if price == m.venue_price[s, side, venue] and size == m.venue_size[s, side, venue]:
+    if (
+        price == m.symbols[s, S_VENUE_PRICE + side * VENUE_COUNT + venue]
+        and size == m.symbols[s, S_VENUE_SIZE + side * VENUE_COUNT + venue]
+    ):
         return n
-    m.venue_price[s, side, venue] = price
-    m.venue_size[s, side, venue] = size
+    m.symbols[s, S_VENUE_PRICE + side * VENUE_COUNT + venue] = price
+    m.symbols[s, S_VENUE_SIZE + side * VENUE_COUNT + venue] = size
     return put_row(rows, n, K_UPDATE if price > 0 else K_DELETE, s, 0, venue, side, price, size, 0, 0, ts)
 
 
@@ -306,7 +291,7 @@ def tell_order(
     n: Number,
 ) -> Number:
     """The rows for a change of one order, in the shape of its symbol; `old_price` differs from `price` when the order moved."""
-    shape = m.shape[s]
+    shape = m.symbols[s, S_SHAPE]
     if shape == SHAPE_ORDERS:
         return put_row(rows, n, kind, s, order_id, venue, side, price, size, priority, 0, ts)
     if shape == SHAPE_VENUES:
@@ -320,21 +305,21 @@ def tell_order(
 @kernel
 def refresh_top(m: MarketState, s: Number, ts: Number) -> Number:
     """Copy the top of the book into the Level 1 state; return the contents bits of what changed."""
-    q = m.quote[s]
+    q = m.symbols[s]
     changed = 0
     for side in range(2):
-        price = np.int64(m.price[s, side, 0])
+        price = m.orders[s, side, 0, O_PRICE]
         size = 0
-        for i in range(m.count[s, side]):
-            if m.price[s, side, i] != price:
+        for i in range(m.symbols[s, S_COUNT + side]):
+            if m.orders[s, side, i, O_PRICE] != price:
                 break
-            size += m.size[s, side, i]
+            size += m.orders[s, side, i, O_SIZE]
         at = L_BID if side == BID_SIDE else L_ASK
         if q[at] != price or q[at + 1] != size:
             q[at] = price
             q[at + 1] = size
             q[at + 2] = ts
-            q[at + 3] = m.center[m.venue[s, side, 0]]
+            q[at + 3] = CENTERS[m.orders[s, side, 0, O_VENUE]]
             changed |= IN_BID if side == BID_SIDE else IN_ASK
     return changed
 
@@ -342,7 +327,7 @@ def refresh_top(m: MarketState, s: Number, ts: Number) -> Number:
 @kernel
 def print_trade(m: MarketState, s: Number, price: Number, size: Number, venue: Number, buy: bool, ts: Number) -> Number:
     """Write a trade into the Level 1 state; return its contents bits."""
-    q = m.quote[s]
+    q = m.symbols[s]
     contents = IN_VOLUME
     condition = CONDITION_REGULAR
     if size % 100 != 0:
@@ -353,14 +338,14 @@ def print_trade(m: MarketState, s: Number, price: Number, size: Number, venue: N
         condition = CONDITION_EXTENDED
     else:
         contents |= IN_C
-    m.tick[s, venue] += 1
+    m.symbols[s, S_TICK + venue] += 1
     q[L_PRICE] = price
     q[L_SIZE] = size
     q[L_TS] = ts
-    q[L_CENTER] = m.center[venue]
+    q[L_CENTER] = CENTERS[venue]
     q[L_CONDITION] = condition
     q[L_AGGRESSOR] = 1 if buy else 2
-    q[L_TICK] = m.tick[s, venue]
+    q[L_TICK] = m.symbols[s, S_TICK + venue]
     q[L_VOLUME] += size
     q[L_COUNT] += 1
     q[L_NOTIONAL] += price * size
@@ -368,12 +353,12 @@ def print_trade(m: MarketState, s: Number, price: Number, size: Number, venue: N
         q[L_EXT] = price
         q[L_EXT_SIZE] = size
         q[L_EXT_TS] = ts
-        q[L_EXT_CENTER] = m.center[venue]
+        q[L_EXT_CENTER] = CENTERS[venue]
     if contents & IN_C:
         q[L_LAST] = price
         q[L_LAST_SIZE] = size
         q[L_LAST_TS] = ts
-        q[L_LAST_CENTER] = m.center[venue]
+        q[L_LAST_CENTER] = CENTERS[venue]
         if q[L_OPEN] == 0:
             q[L_OPEN] = price
             contents |= IN_OPEN
@@ -403,29 +388,29 @@ def add_order(m: MarketState, s: Number, side: Number, ts: Number, rows: Int64, 
 @kernel
 def cancel_order(m: MarketState, s: Number, side: Number, ts: Number, rows: Int64, n: Number) -> Number:
     """A random resting order goes."""
-    at = below(m.random, m.count[s, side])
-    order_id = np.int64(m.order_id[s, side, at])
-    price = np.int64(m.price[s, side, at])
-    venue = np.int64(m.venue[s, side, at])
+    at = below(m.random, m.symbols[s, S_COUNT + side])
+    order_id = m.orders[s, side, at, O_ID]
+    price = m.orders[s, side, at, O_PRICE]
+    venue = m.orders[s, side, at, O_VENUE]
     remove_order(m, s, side, at)
-    return tell_order(m, s, side, K_DELETE, order_id, price, price, 0, 0, venue, ts, rows, n)
+    return tell_order(m, s, side, K_DELETE, order_id, price, price, NONE, NONE, venue, ts, rows, n)
 
 
 @kernel
 def modify_order(m: MarketState, s: Number, side: Number, ts: Number, rows: Int64, n: Number) -> Number:
     """A random order shrinks in place, or grows or moves to the back of a queue."""
-    at = below(m.random, m.count[s, side])
-    order_id = np.int64(m.order_id[s, side, at])
-    price = np.int64(m.price[s, side, at])
-    size = np.int64(m.size[s, side, at])
-    venue = np.int64(m.venue[s, side, at])
+    at = below(m.random, m.symbols[s, S_COUNT + side])
+    order_id = m.orders[s, side, at, O_ID]
+    price = m.orders[s, side, at, O_PRICE]
+    size = m.orders[s, side, at, O_SIZE]
+    venue = m.orders[s, side, at, O_VENUE]
     what = below(m.random, 20)
     if what < 12 and size > 100:
         size -= 100
-        m.size[s, side, at] = size
-        m.ts[s, side, at] = ts
+        m.orders[s, side, at, O_SIZE] = size
+        m.orders[s, side, at, O_TS] = ts
         return tell_order(
-            m, s, side, K_UPDATE, order_id, price, price, size, m.priority[s, side, at], venue, ts, rows, n
+            m, s, side, K_UPDATE, order_id, price, price, size, m.orders[s, side, at, O_PRIORITY], venue, ts, rows, n
         )
     remove_order(m, s, side, at)
     old_price = price
@@ -445,32 +430,32 @@ def trade(
 ) -> tuple[Number, Number]:
     """An aggressive order consumes the best resting orders; one Level 2 change and one Level 1 line per fill."""
     buy = below(m.random, 2) == 0
-    if m.price[s, ASK_SIDE, 0] < m.reference[s] - 2:
+    if m.orders[s, ASK_SIDE, 0, O_PRICE] < m.symbols[s, S_REFERENCE] - 2:
         buy = True
-    elif m.price[s, BID_SIDE, 0] > m.reference[s] + 2:
+    elif m.orders[s, BID_SIDE, 0, O_PRICE] > m.symbols[s, S_REFERENCE] + 2:
         buy = False
     side = ASK_SIDE if buy else BID_SIDE
     left = new_size(m)
     fills = 0
-    while left > 0 and fills < FILLS_MAX and m.count[s, side] > SIDE_ORDERS_MIN:
-        order_id = np.int64(m.order_id[s, side, 0])
-        price = np.int64(m.price[s, side, 0])
-        venue = np.int64(m.venue[s, side, 0])
-        priority = np.int64(m.priority[s, side, 0])
-        resting = np.int64(m.size[s, side, 0])
+    while left > 0 and fills < FILLS_MAX and m.symbols[s, S_COUNT + side] > SIDE_ORDERS_MIN:
+        order_id = m.orders[s, side, 0, O_ID]
+        price = m.orders[s, side, 0, O_PRICE]
+        venue = m.orders[s, side, 0, O_VENUE]
+        priority = m.orders[s, side, 0, O_PRIORITY]
+        resting = m.orders[s, side, 0, O_SIZE]
         fill = min(left, resting)
         rest = resting - fill
         kind = K_UPDATE
         if rest > 0:
-            m.size[s, side, 0] = rest
-            m.ts[s, side, 0] = ts
+            m.orders[s, side, 0, O_SIZE] = rest
+            m.orders[s, side, 0, O_TS] = ts
         else:
             remove_order(m, s, side, 0)
             kind = K_DELETE
         n = tell_order(m, s, side, kind, order_id, price, price, rest, priority, venue, ts, rows, n)
         contents = print_trade(m, s, price, fill, venue, buy, ts)
-        m.quote[s, L_CONTENTS] = contents | refresh_top(m, s, ts)
-        quotes[k] = m.quote[s]
+        m.symbols[s, L_CONTENTS] = contents | refresh_top(m, s, ts)
+        quotes[k] = m.symbols[s, :L_COLUMNS]
         k += 1
         left -= fill
         fills += 1
@@ -480,21 +465,23 @@ def trade(
 @kernel
 def step(m: MarketState, ts: Number, rows: Int64, n: Number, quotes: Int64, k: Number) -> tuple[Number, Number]:
     """One event of one symbol: an add, a cancel, a change or a trade."""
-    symbols = len(m.reference)
+    symbols = len(m.symbols)
     bits = draw(m.random)
     s = np.int64((bits & np.uint64(0xFFFFFFFF)) * np.uint64(symbols) >> np.uint64(32))
-    if (bits >> np.uint64(32)) >= m.threshold[s]:
-        s = np.int64(m.alias[s])
+    if np.int64(bits >> np.uint64(32)) >= m.symbols[s, S_THRESHOLD]:
+        s = m.symbols[s, S_ALIAS]
     m.counters[N_STEPS] += 1
     if below(m.random, 96) == 0:
         # the reference wanders, and comes back the more the further it went
-        pull = (m.anchor[s] - m.reference[s]) * 64 // max(1, m.anchor[s] // 4)
-        m.reference[s] = max(BAND_TICKS + 2, m.reference[s] + (1 if below(m.random, 128) < 64 + pull else -1))
+        pull = (m.symbols[s, S_ANCHOR] - m.symbols[s, S_REFERENCE]) * 64 // max(1, m.symbols[s, S_ANCHOR] // 4)
+        m.symbols[s, S_REFERENCE] = max(
+            BAND_TICKS + 2, m.symbols[s, S_REFERENCE] + (1 if below(m.random, 128) < 64 + pull else -1)
+        )
     what = below(m.random, 100)
     if what < 9:
         return trade(m, s, ts, rows, n, quotes, k)
     side = below(m.random, 2)
-    count = m.count[s, side]
+    count = m.symbols[s, S_COUNT + side]
     if what < 30 and count > SIDE_ORDERS_MIN:
         n = modify_order(m, s, side, ts, rows, n)
     elif count <= SIDE_ORDERS_MIN or (
@@ -505,8 +492,8 @@ def step(m: MarketState, ts: Number, rows: Int64, n: Number, quotes: Int64, k: N
         n = cancel_order(m, s, side, ts, rows, n)
     changed = refresh_top(m, s, ts)
     if changed != 0:
-        m.quote[s, L_CONTENTS] = changed
-        quotes[k] = m.quote[s]
+        m.symbols[s, L_CONTENTS] = changed
+        quotes[k] = m.symbols[s, :L_COLUMNS]
         k += 1
     return n, k
 
@@ -520,8 +507,8 @@ def generate(
     The i-th message of the batch is dated ts_first + i * ts_step, at most ts_last (ns UTC). A step is never cut, so a batch can
     end a few rows above `messages`.
     """
-    n = 0
-    k = 0
+    n = NONE
+    k = NONE
     while n + k < messages and n + EVENT_ROWS_MAX <= len(rows) and k + EVENT_ROWS_MAX <= len(quotes):
         ts = min(ts_last, ts_first + np.int64((n + k) * ts_step))
         n, k = step(m, ts, rows, n, quotes, k)
@@ -531,39 +518,50 @@ def generate(
 @kernel
 def seed_books(m: MarketState, ts: Number, scratch: Int64) -> None:
     """Fill every book before the market opens; `scratch` takes the rows of one side, which nobody sees."""
-    for s in range(len(m.reference)):
+    for s in range(len(m.symbols)):
         for side in range(2):
-            n = 0
+            n = NONE
             for _ in range(SIDE_ORDERS_AIM - 6 + below(m.random, 13)):
                 n = add_order(m, s, side, ts, scratch, n)
-        m.quote[s, L_SYMBOL] = s
+        m.symbols[s, L_SYMBOL] = s
         refresh_top(m, s, ts)
 
 
 @kernel
 def snapshot(m: MarketState, s: Number, rows: Int64) -> Number:
     """Rows that rebuild the book of a symbol (6, or 7 for price levels), best first; return their count."""
-    n = 0
+    n = NONE
     for side in range(2):
-        if m.shape[s] == SHAPE_VENUES:
+        if m.symbols[s, S_SHAPE] == SHAPE_VENUES:
             for venue in range(VENUE_COUNT):
-                price = np.int64(m.venue_price[s, side, venue])
+                price = m.symbols[s, S_VENUE_PRICE + side * VENUE_COUNT + venue]
                 if price > 0:
-                    ts = m.quote[s, L_BID_TS]
+                    ts = m.symbols[s, L_BID_TS]
                     n = put_row(
-                        rows, n, K_SUMMARY, s, 0, venue, side, price, np.int64(m.venue_size[s, side, venue]), 0, 0, ts
+                        rows,
+                        n,
+                        K_SUMMARY,
+                        s,
+                        0,
+                        venue,
+                        side,
+                        price,
+                        m.symbols[s, S_VENUE_SIZE + side * VENUE_COUNT + venue],
+                        0,
+                        0,
+                        ts,
                     )
             continue
         last: Number = -1
-        for i in range(m.count[s, side]):
-            price = np.int64(m.price[s, side, i])
-            if m.shape[s] == SHAPE_ORDERS:
+        for i in range(m.symbols[s, S_COUNT + side]):
+            price = m.orders[s, side, i, O_PRICE]
+            if m.symbols[s, S_SHAPE] == SHAPE_ORDERS:
                 n = put_row(
-                    rows, n, K_SUMMARY, s, m.order_id[s, side, i], 0, side, price, np.int64(m.size[s, side, i]),
-                    m.priority[s, side, i], 0, m.ts[s, side, i],
+                    rows, n, K_SUMMARY, s, m.orders[s, side, i, O_ID], 0, side, price, m.orders[s, side, i, O_SIZE],
+                    m.orders[s, side, i, O_PRIORITY], 0, m.orders[s, side, i, O_TS],
                 )  # fmt: skip
             elif price != last:
                 size, count = level_at(m, s, side, price)
-                n = put_row(rows, n, K_LEVEL_SUMMARY, s, 0, 0, side, price, size, 0, count, m.ts[s, side, i])
+                n = put_row(rows, n, K_LEVEL_SUMMARY, s, 0, 0, side, price, size, 0, count, m.orders[s, side, i, O_TS])
                 last = price
     return n

@@ -4,10 +4,11 @@ A batch is one buffer with the end and the symbol of every line. What does not b
 row means (`flow_kernels`), sockets.
 """
 
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
+from numba import njit
 
 from l2_platform.feeds.iqfeed.simulator import flow_kernels as flow
 from l2_platform.market.compiled import Number, kernel
@@ -20,6 +21,9 @@ DEPTH_LINE_BYTES_MAX: Final = 160
 """A Level 2 line is never longer."""
 FIELD_BYTES_MAX: Final = 24
 """A field of a Level 1 or history line is never longer, comma included."""
+
+OPTIONS: Final[dict[str, Any]] = {"cache": True, "nogil": True, "error_model": "numpy"}
+"""For kernels with one stated signature: constants would each make another."""
 
 SECOND_NS: Final = 1_000_000_000
 DAY_NS: Final = 86_400 * SECOND_NS
@@ -52,7 +56,7 @@ WATCH_ALL: Final = 1
 WATCH_TRADES: Final = 2
 
 
-@kernel
+@njit("int64(uint8[::1], int64, uint8[::1], int64)", **OPTIONS)
 def put_text(out: UInt8, p: Number, text: UInt8, length: Number) -> Number:
     """Copy bytes and a comma."""
     for i in range(length):
@@ -61,7 +65,7 @@ def put_text(out: UInt8, p: Number, text: UInt8, length: Number) -> Number:
     return p + length + 1
 
 
-@kernel
+@njit("int64(uint8[::1], int64, int64)", **OPTIONS)
 def put_int(out: UInt8, p: Number, value: Number) -> Number:
     """Write a decimal integer and a comma."""
     if value < 0:
@@ -80,7 +84,7 @@ def put_int(out: UInt8, p: Number, value: Number) -> Number:
     return p + digits + 1
 
 
-@kernel
+@njit("int64(uint8[::1], int64, int64, int64)", **OPTIONS)
 def put_digits(out: UInt8, p: Number, value: Number, digits: Number) -> Number:
     """Write exactly `digits` decimal digits, no comma."""
     for i in range(digits - 1, -1, -1):
@@ -89,7 +93,7 @@ def put_digits(out: UInt8, p: Number, value: Number, digits: Number) -> Number:
     return p + digits
 
 
-@kernel
+@njit("int64(uint8[::1], int64, int64)", **OPTIONS)
 def put_price(out: UInt8, p: Number, cents: Number) -> Number:
     """Write a price with four decimals and a comma."""
     if cents < 0:
@@ -105,7 +109,7 @@ def put_price(out: UInt8, p: Number, cents: Number) -> Number:
     return p + 3
 
 
-@kernel
+@njit("int64(uint8[::1], int64, int64)", **OPTIONS)
 def put_time(out: UInt8, p: Number, ts: Number) -> Number:
     """Write HH:MM:SS.ffffff of a local time in ns, and a comma."""
     micros = (ts % DAY_NS) // 1000
@@ -121,7 +125,7 @@ def put_time(out: UInt8, p: Number, ts: Number) -> Number:
     return p + 16
 
 
-@kernel
+@njit("Tuple((int64, int64, int64))(int64)", **OPTIONS)
 def civil_date(ts: Number) -> tuple[Number, Number, Number]:
     """Year, month and day of a local time in ns (days-to-civil of the proleptic Gregorian calendar)."""
     z = ts // DAY_NS + 719_468
@@ -135,7 +139,7 @@ def civil_date(ts: Number) -> tuple[Number, Number, Number]:
     return yoe + era * 400 + (1 if month <= 2 else 0), month, day
 
 
-@kernel
+@njit("int64(uint8[::1], int64, int64)", **OPTIONS)
 def put_iso_date(out: UInt8, p: Number, ts: Number) -> Number:
     """Write YYYY-MM-DD of a local time, and a comma."""
     year, month, day = civil_date(ts)
@@ -148,7 +152,7 @@ def put_iso_date(out: UInt8, p: Number, ts: Number) -> Number:
     return p + 11
 
 
-@kernel
+@njit("int64(uint8[::1], int64, int64)", **OPTIONS)
 def put_us_date(out: UInt8, p: Number, ts: Number) -> Number:
     """Write MM/DD/YYYY of a local time, and a comma."""
     year, month, day = civil_date(ts)
@@ -161,14 +165,14 @@ def put_us_date(out: UInt8, p: Number, ts: Number) -> Number:
     return p + 11
 
 
-@kernel
+@njit("int64(uint8[::1], int64)", **OPTIONS)
 def put_comma(out: UInt8, p: Number) -> Number:
     """Write an empty field."""
     out[p] = 44
     return p + 1
 
 
-@kernel
+@njit("int64(uint8[::1], int64)", **OPTIONS)
 def put_end(out: UInt8, p: Number) -> Number:
     """End the line."""
     out[p] = 13
@@ -231,7 +235,7 @@ def format_depth(
     return p
 
 
-@kernel
+@njit("int64(uint8[::1], int64, int64)", **OPTIONS)
 def put_contents(out: UInt8, p: Number, bits: Number) -> Number:
     """Write Message Contents letters and a comma."""
     letters = b"CEObaohlcsv"
@@ -243,7 +247,7 @@ def put_contents(out: UInt8, p: Number, bits: Number) -> Number:
     return p + 1
 
 
-@kernel
+@njit("int64(uint8[::1], int64, int64)", **OPTIONS)
 def put_condition(out: UInt8, p: Number, condition: Number) -> Number:
     """Write trade condition codes in hex (01 regular, 17 form T, 3D87 odd lot) and a comma."""
     codes = b"0117003D87"

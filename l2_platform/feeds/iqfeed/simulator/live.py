@@ -143,7 +143,7 @@ class LiveMarket:
         """`order`, `level`, or empty when depth of the symbol was switched off."""
         if symbol in self.without_depth:
             return ""
-        return "level" if self.market.state.shape[symbol] == flow.SHAPE_LEVELS else "order"
+        return "level" if self.market.state.symbols[symbol, flow.S_SHAPE] == flow.SHAPE_LEVELS else "order"
 
     def depth_snapshot(self, symbol: int) -> bytes:
         """The burst of 6 or 7 lines."""
@@ -152,13 +152,13 @@ class LiveMarket:
 
     def level1_summary(self, symbol: int, layout: Layout) -> bytes:
         """The P line."""
-        row = self.market.state.quote[symbol : symbol + 1].copy()
+        row = self.market.state.symbols[symbol : symbol + 1, : flow.L_COLUMNS].copy()
         row[0, flow.L_CONTENTS] = SUMMARY_CONTENTS
         return self._level1_lines(row, 1, "P", layout).data
 
     def fundamental(self, symbol: int) -> bytes:
         """The F line of protocol 6.1 and later (57 fields)."""
-        anchor = int(self.market.state.anchor[symbol])
+        anchor = int(self.market.state.symbols[symbol, flow.S_ANCHOR])
         high, low = anchor * 5 // 4, anchor * 3 // 4
         fields = [""] * 57
         fields[0] = self.names[symbol]
@@ -171,7 +171,7 @@ class LiveMarket:
 
     def regional(self, symbol: int) -> bytes:
         """The R line of the best bid's venue."""
-        q = [int(value) for value in self.market.state.quote[symbol]]
+        q = [int(value) for value in self.market.state.symbols[symbol]]
         bid, ask = self._price(q[flow.L_BID]), self._price(q[flow.L_ASK])
         bid_time, ask_time = self._time(q[flow.L_BID_TS]), self._time(q[flow.L_ASK_TS])
         return (
@@ -181,7 +181,7 @@ class LiveMarket:
 
     def correction(self, symbol: int, *, kind: str, layout: str) -> bytes:
         """A correction of the last trade in one of the two layouts that are known; empty before the first trade."""
-        q = [int(value) for value in self.market.state.quote[symbol]]
+        q = [int(value) for value in self.market.state.symbols[symbol]]
         if q[flow.L_TICK] == 0:
             return b""
         date = datetime.fromtimestamp(q[flow.L_TS] // lines.SECOND_NS, NEW_YORK).strftime("%m/%d/%Y")

@@ -20,7 +20,7 @@ class Market:
         self._set_previous_close(ts)
 
     def _set_previous_close(self, ts: int) -> None:
-        quote = self.state.quote
+        quote = self.state.symbols
         close = (quote[:, flow.L_BID] + quote[:, flow.L_ASK]) // 2
         for column in (flow.L_PRICE, flow.L_CLOSE, flow.L_LAST, flow.L_EXT):
             quote[:, column] = close
@@ -47,8 +47,8 @@ class Market:
 
     def start_day(self) -> None:
         """A new trading date: tick ids count from 1, volume from 0, open, high and low are unknown, the last price is the close."""
-        quote = self.state.quote
-        self.state.tick[:] = 0
+        quote = self.state.symbols
+        quote[:, flow.S_TICK : flow.S_TICK + flow.VENUE_COUNT] = 0
         quote[:, flow.L_CLOSE] = quote[:, flow.L_LAST]
         for column in (flow.L_VOLUME, flow.L_COUNT, flow.L_NOTIONAL, flow.L_OPEN, flow.L_HIGH, flow.L_LOW):
             quote[:, column] = 0
@@ -62,45 +62,32 @@ def symbol_names(count: int) -> list[str]:
 
 def _new_state(symbols: int, seed: int, shape: str) -> flow.MarketState:
     random = np.random.Generator(np.random.PCG64(seed))
-    side = (symbols, 2, flow.SIDE_ORDERS_MAX)
-    anchor = np.exp(random.uniform(np.log(1_000), np.log(60_000), symbols)).astype(np.int32)
-    threshold, alias = _alias_table(0.2 + random.pareto(2.5, symbols).clip(0, 12))
+    anchor = np.exp(random.uniform(np.log(1_000), np.log(60_000), symbols)).astype(np.int64)
+    table = np.zeros((symbols, flow.S_COLUMNS), np.int64)
+    table[:, flow.S_REFERENCE] = table[:, flow.S_ANCHOR] = anchor
+    table[:, flow.S_SHAPE] = _shapes(symbols, shape)
+    table[:, flow.S_THRESHOLD], table[:, flow.S_ALIAS] = _alias_table(0.2 + random.pareto(2.5, symbols).clip(0, 12))
     return flow.MarketState(
-        order_id=np.zeros(side, np.int64),
-        price=np.zeros(side, np.int32),
-        size=np.zeros(side, np.int32),
-        priority=np.zeros(side, np.int64),
-        venue=np.zeros(side, np.uint8),
-        ts=np.zeros(side, np.int64),
-        count=np.zeros((symbols, 2), np.int32),
-        reference=anchor.copy(),
-        anchor=anchor,
-        quote=np.zeros((symbols, flow.L_COLUMNS), np.int64),
-        tick=np.zeros((symbols, flow.VENUE_COUNT), np.int64),
-        venue_price=np.zeros((symbols, 2, flow.VENUE_COUNT), np.int32),
-        venue_size=np.zeros((symbols, 2, flow.VENUE_COUNT), np.int32),
-        shape=_shapes(symbols, shape),
-        threshold=threshold,
-        alias=alias,
-        center=np.array([number for _, number in flow.VENUES], np.int64),
+        orders=np.zeros((symbols, 2, flow.SIDE_ORDERS_MAX, flow.O_COLUMNS), np.int64),
+        symbols=table,
         random=np.array([(seed * 2_654_435_769 + 1) % 2**64], np.uint64),
         counters=np.array([flow.FIRST_ORDER_ID, 12_440_000_000, 0], np.int64),
     )
 
 
-def _shapes(symbols: int, shape: str) -> npt.NDArray[np.uint8]:
+def _shapes(symbols: int, shape: str) -> flow.Int64:
     if shape == "mixed":
-        return (np.arange(symbols) % 3).astype(np.uint8)
+        return (np.arange(symbols) % 3).astype(np.int64)
     number = {"orders": flow.SHAPE_ORDERS, "venues": flow.SHAPE_VENUES, "levels": flow.SHAPE_LEVELS}[shape]
-    return np.full(symbols, number, np.uint8)
+    return np.full(symbols, number, np.int64)
 
 
-def _alias_table(weights: npt.NDArray[np.float64]) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.int32]]:
+def _alias_table(weights: npt.NDArray[np.float64]) -> tuple[flow.Int64, flow.Int64]:
     """Walker's alias method: one comparison picks a symbol with probability proportional to its weight."""
     count = len(weights)
     scaled = weights * (count / weights.sum())
-    threshold = np.full(count, 2**32, np.uint64)
-    alias = np.arange(count, dtype=np.int32)
+    threshold = np.full(count, 2**32, np.int64)
+    alias = np.arange(count, dtype=np.int64)
     small = [i for i in range(count) if scaled[i] < 1]
     large = [i for i in range(count) if scaled[i] >= 1]
     while small and large:
