@@ -197,7 +197,7 @@ class JournalSettings(Section):
     """A segment is closed at this age, s."""
     block_bytes: int = Field(default=1 << 20, ge=1 << 12, le=16 << 20)
     """Uncompressed size of one independent block of a sealed segment, bytes."""
-    compression_level: int = Field(default=9, ge=1, le=19)
+    compression_level: int = Field(default=8, ge=1, le=19)
     """zstd level of sealed segments."""
     seal_s: Seconds = 10.0
     """How often the sealer looks for closed segments, s."""

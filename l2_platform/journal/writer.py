@@ -97,6 +97,7 @@ class JournalWriter:
         self._suspect: OSError | None = None
         self._publish = False
         self._stop = threading.Event()
+        self._thread_ended = False
         self._thread: threading.Thread | None = None
 
     # ── what is where ──
@@ -235,10 +236,11 @@ class JournalWriter:
     def _wait_for_disk(self, size: int) -> None:
         def room() -> bool:
             waiting = self._state.position.offset - self._durable.position.offset
-            return self._suspect is not None or waiting == 0 or waiting + size <= UNSYNCED_BYTES_MAX
+            return self._thread_ended or self._suspect is not None or waiting == 0 or waiting + size <= UNSYNCED_BYTES_MAX
 
         if not room():
             self._changed.wait_for(room)
+            self._must_be_open()
             if self._suspect is not None:
                 self._replace()
 
@@ -271,7 +273,8 @@ class JournalWriter:
             self._switch(session_date, tail.segment + 1, previous, now)
         self._publish_now()
         self._stop.clear()
-        self._thread = threading.Thread(target=self._flush_loop, name=f"fsync-{self._stream}", daemon=True)
+        self._thread_ended = False
+        self._thread = threading.Thread(target=self._flush, name=f"fsync-{self._stream}", daemon=True)
         self._thread.start()
         return Recovery(self._state.seq, tail.last_ts, trimmed, tail.clean)
 
@@ -415,6 +418,16 @@ class JournalWriter:
         except OSError:
             self._publish = True  # readers see the older position a little longer; the thread tries again
 
+    def _flush(self) -> None:
+        """The thread: whatever ends it, nobody waits for it in vain."""
+        try:
+            self._flush_loop()
+        finally:
+            with self._changed:
+                self._thread_ended = not self._stop.is_set()
+                self._syncing = False
+                self._changed.notify_all()
+
     def _flush_loop(self) -> None:
         interval_s = self._settings.fsync_interval_ms / 1000
         while not self._stop.is_set():
@@ -473,6 +486,8 @@ class JournalWriter:
     def _must_be_open(self) -> None:
         if not self.is_open:
             raise JournalError(f"{self._stream}: the writer is not open")
+        if self._thread_ended:
+            raise JournalError(f"{self._stream}: the thread that syncs has ended by a defect (see the log); start again")
 
     def _unwritable(self, what: str, error: OSError) -> JournalUnwritable:
         return JournalUnwritable(

@@ -365,7 +365,7 @@ def test_crash_at_every_system_call_loses_nothing_durable(tmp_path):
                 if seq % 2:
                     writer.sync()
             writer.close()
-        except (CrashedError, JournalUnwritable):
+        except (CrashedError, JournalError):
             pass
         crashed = bool(dead)
         durable = read_durable(stream.durable_path)
@@ -381,3 +381,18 @@ def test_crash_at_every_system_call_loses_nothing_durable(tmp_path):
         assert damage_of(items) == [], number
         stream.end()
     assert number > 15
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_writer_whose_thread_died_says_so_instead_of_waiting(stream):
+    disk = FailingDisk()
+    writer = stream.opened(calls=disk)
+    disk.fail = lambda name, call: RuntimeError("a defect") if name == "fdatasync" else None
+    writer.append(b"a\n", 1, 10, 1)
+    assert writer._thread is not None
+    writer._thread.join()
+    disk.fail = lambda name, call: None
+    with pytest.raises(JournalError, match="has ended by a defect"):
+        writer.append(b"b\n", 1, 10, 1)
+    writer.close()
+    assert stream.lines() == {1: b"a\n"}
