@@ -29,10 +29,9 @@ sys.stdin.read()
 
 
 def holder(path):
-    process = subprocess.Popen(
+    return subprocess.Popen(
         [sys.executable, "-c", HOLD, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
-    return process
 
 
 def wait_held(process):
