@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
-from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import BaseSettings, EnvSettingsSource, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 from l2_platform.errors import ConfigError
 
@@ -419,7 +419,11 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Arguments win over the environment, the environment over `.env`."""
+        """Arguments win over the environment, the environment over `.env`; the names of secret files are read before."""
+        files = {f"{name}_FILE".lower() for name in _secret_variables()}
+        for source in (env_settings, dotenv_settings):
+            assert isinstance(source, EnvSettingsSource)
+            source.env_vars = {name: value for name, value in source.env_vars.items() if name.lower() not in files}
         return init_settings, env_settings, dotenv_settings
 
     @property
@@ -477,12 +481,13 @@ class Settings(BaseSettings):
 
 def load_settings(**overrides: Any) -> Settings:
     """Build the tree from the environment, `.env` and `overrides`; raise ConfigError with the field and the nearest valid name."""
-    environment = dict(os.environ)
-    dotenv = _dotenv(Path(".env"))
-    _reject_unknown({**dotenv, **environment})
-    _read_secret_files({**dotenv, **environment})
+    environment = {**_dotenv(Path(".env")), **os.environ}
+    _reject_unknown(environment)
+    secrets = _secrets_from_files(environment)
+    for section, values in overrides.items():
+        secrets[section] = secrets.get(section, {}) | values if isinstance(values, dict) else values
     try:
-        return Settings(**overrides)
+        return Settings(**secrets)
     except ValidationError as error:
         lines = [f"{'.'.join(str(part) for part in item['loc'])}: {item['msg']}" for item in error.errors()]
         raise ConfigError("settings: " + "; ".join(lines)) from None
@@ -517,17 +522,22 @@ def _reject_unknown(environment: Mapping[str, str]) -> None:
             raise ConfigError(f"settings: unknown variable {name}{hint} (`l2 settings` lists all)")
 
 
-def _read_secret_files(environment: Mapping[str, str]) -> None:
-    for name in _secret_variables():
+def _secrets_from_files(environment: Mapping[str, str]) -> dict[str, Any]:
+    """Section → field → secret, for the variables whose `_FILE` is set; the environment itself is left as it is for child processes."""
+    found: dict[str, Any] = {}
+    for name in sorted(_secret_variables()):
         path = environment.get(f"{name}_FILE")
         if path is None:
             continue
         if environment.get(name):
             raise ConfigError(f"settings: {name} and {name}_FILE are both set; keep one")
         try:
-            os.environ[name] = Path(path).read_text(encoding="utf-8").strip()
+            secret = Path(path).read_text(encoding="utf-8").strip()
         except OSError as error:
             raise ConfigError(f"settings: {name}_FILE: cannot read {path}: {error.strerror}") from None
+        section, field_name = name.removeprefix(ENV_PREFIX).lower().split("__")
+        found.setdefault(section, {})[field_name] = secret
+    return found
 
 
 def _dotenv(path: Path) -> dict[str, str]:

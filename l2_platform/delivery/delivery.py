@@ -1,11 +1,13 @@
 """The delivery process: every stream of the journal into one sink, for as long as it runs.
 
 SIGTERM drains to the durable position of that moment, saves checkpoints and ends with exit code 0. A second copy waits for the
-lease (`--wait`) or exits 75. Imports are delivered by the command that imports them, not here.
+lease (`--wait`) or exits 75. Imports are delivered by the command that imports them, not here. A thread beats the heart, since a
+slow sink may hold a write for longer than a watchdog waits; it falls silent when the work itself stands still for too long.
 """
 
 import signal
 import sys
+import threading
 from pathlib import Path
 from types import FrameType
 
@@ -75,8 +77,11 @@ class Delivery:
         self._followers: dict[str, Follower] = {}
         self._stopping = False
         self._discover_at = 0
-        self._beat_at = 0
         self._opened = False
+        self._state = "syncing"
+        self._open_error = ""
+        self._alive_at = clock.monotonic_ns()
+        self._ended = threading.Event()
         run = settings.run_dir
         self._lease = Lease(run / "leases" / f"deliver-{name}")
         self._heartbeat = Heartbeat(run / "heartbeats" / f"deliver-{name}.json", f"deliver-{name}", clock)
@@ -86,12 +91,20 @@ class Delivery:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._stop)
         self._lease.acquire(wait=wait)
-        self._beat("syncing", force=True)
+        pulse = threading.Thread(target=self._pulse, name="heartbeat", daemon=True)
+        pulse.start()
+        try:
+            return self._work()
+        finally:
+            self._ended.set()
+            pulse.join()
+
+    def _work(self) -> int:
         pause = self._settings.delivery.flush_ms / 1000
         while not self._stopping:
             started = self._clock.monotonic_ns()
             worked = self._round()
-            self._beat("degraded" if self._trouble() else "live")
+            self._state = "degraded" if self._trouble() else "live"
             if not worked:
                 elapsed = (self._clock.monotonic_ns() - started) / NS
                 self._clock.sleep(max(self._settings.delivery.poll_ms / 1000, pause - elapsed))
@@ -107,6 +120,7 @@ class Delivery:
         self._discover()
         worked = False
         for follower in self._followers.values():
+            self._alive_at = self._clock.monotonic_ns()
             before = follower.rows
             stepped = follower.step()
             # A full read means that more waits: go on at once; a small one leaves time for lines to gather.
@@ -119,10 +133,10 @@ class Delivery:
         except L2Error as error:
             if not error.retryable:
                 raise
-            self._beat("degraded", error=error.message)
+            self._state, self._open_error = "degraded", error.message
             self._clock.sleep(min(1.0, self._settings.delivery.retry_cap_s))
             return False
-        self._opened = True
+        self._opened, self._open_error = True, ""
         return True
 
     def _discover(self) -> None:
@@ -135,18 +149,25 @@ class Delivery:
                 self._followers[stream] = make_follower(stream, self._sink, self._settings, self._clock)
 
     def _trouble(self) -> str:
-        return next((f"{name}: {follower.error}" for name, follower in self._followers.items() if follower.error), "")
+        followers = list(self._followers.items())
+        return self._open_error or next((f"{name}: {follower.error}" for name, follower in followers if follower.error), "")
 
-    def _beat(self, state: str, *, force: bool = False, error: str = "") -> None:
-        now = self._clock.monotonic_ns()
-        if now < self._beat_at and not force:
-            return
-        self._beat_at = now + int(self._settings.supervision.heartbeat_s * NS)
-        streams = {name: self._numbers(name, follower) for name, follower in self._followers.items()}
+    def _pulse(self) -> None:
+        """Beat until the end; a step may take two of the sink's time-outs, anything longer is a hang that the watchdog must see."""
+        patience = int((2 * self._settings.clickhouse.timeout_s + self._settings.supervision.hung_s) * NS)
+        while True:
+            if self._clock.monotonic_ns() - self._alive_at < patience:
+                self._beat(self._state)
+            if self._ended.wait(self._settings.supervision.heartbeat_s):
+                return
+
+    def _beat(self, state: str) -> None:
+        followers = list(self._followers.items())
+        streams = {name: self._numbers(name, follower) for name, follower in followers}
         self._heartbeat.beat(
-            state, streams=streams, rows=sum(follower.rows for follower in self._followers.values()),
-            lag_lines=sum(max(int(numbers["lag_lines"]), 0) for numbers in streams.values()), error=error or self._trouble(),
-            failures=max((follower.failures for follower in self._followers.values()), default=0),
+            state, streams=streams, rows=sum(follower.rows for _, follower in followers),
+            lag_lines=sum(max(int(numbers["lag_lines"]), 0) for numbers in streams.values()), error=self._trouble(),
+            failures=max((follower.failures for _, follower in followers), default=0),
         )  # fmt: skip
 
     def _numbers(self, stream: str, follower: Follower) -> dict[str, float]:
@@ -163,10 +184,10 @@ class Delivery:
     def _drain(self) -> int:
         """Deliver what is durable now, bounded in time, and leave whole checkpoints."""
         deadline = self._clock.monotonic_ns() + int(self._settings.supervision.stop_s / 2 * NS)
-        self._beat("draining", force=True)
+        self._state = "draining"
         for follower in self._followers.values():
             while follower.step() and self._clock.monotonic_ns() < deadline:
-                self._beat("draining")
+                self._alive_at = self._clock.monotonic_ns()
         clean = True
         for follower in self._followers.values():
             try:
@@ -180,7 +201,9 @@ class Delivery:
             except L2Error as error:
                 clean = False
                 sys.stderr.write(f"deliver-{self.name}: {error.message}\n")
-        self._beat("stopped", force=True)
+        self._state = "stopped"
+        self._ended.set()
+        self._beat("stopped")
         return 0 if clean else 1
 
 

@@ -109,7 +109,8 @@ class GapTracker:
             case "subscribed":
                 self.subscribed_at = ts
                 self._closing = self.open is not None
-            case "journal_loss":
+            case "journal_loss" if int(fields.get("bytes") or 0) > 0:
+                # Without lost bytes it was a pause: the kernel's buffer and the feed held the rest, or a disconnect says otherwise.
                 since, until = int(fields.get("from_ns") or last), int(fields.get("to_ns") or ts)
                 self._emit_closed("journal_loss", since, until, seq, [], dict(fields))
             case "unwatch":

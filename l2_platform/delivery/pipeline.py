@@ -139,7 +139,7 @@ class Pipeline:
         if isinstance(batch, DepthBatch):
             assert self.engine is not None
             snapshots = self.engine.apply(batch, "recv" if self.source == "live" else "event")
-            rows = [builder.depth_updates(batch), builder.book_snapshots(snapshots)]
+            rows = [builder.depth_updates(batch.without_pairs()), builder.book_snapshots(snapshots)]
         else:
             rows = [builder.quotes(batch), builder.trades(batch)]
         self._watch_gaps(batch)

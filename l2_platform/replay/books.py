@@ -195,8 +195,11 @@ class BookReader:
 
 def head(batch: DepthBatch, count: int) -> DepthBatch:
     """The first rows of a batch."""
+    pairs = int(np.searchsorted(batch.pair_row, count))
     arrays = {
-        name: getattr(batch, name)[:count] for name in DepthBatch.__dataclass_fields__ if name not in {"buffer", "trust"}
+        name: getattr(batch, name)[: pairs if name.startswith("pair_") else count]
+        for name in DepthBatch.__dataclass_fields__
+        if name not in {"buffer", "trust"}
     }
     return replace(batch, **arrays, trust=np.zeros(0, np.uint8))
 

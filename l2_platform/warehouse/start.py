@@ -168,8 +168,8 @@ def _environment(settings: Settings) -> dict[str, str]:
         if section in {"warehouse", "clickhouse", "supervision", "log"}:
             value = getattr(getattr(settings, section), name)
             found[variable_of(path)] = value.get_secret_value() if isinstance(value, SecretStr) else str(value)
-    # A secret that was read from its file is in the environment now; the child must not be given both.
-    inherited = {name: value for name, value in os.environ.items() if name.removesuffix("_FILE") not in {*os.environ, *found} - {name}}
+    # A secret is handed on as it is: the child must not be given its file too.
+    inherited = {name: value for name, value in os.environ.items() if name.removesuffix("_FILE") not in found}
     return {**inherited, **found}
 
 

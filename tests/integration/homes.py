@@ -82,7 +82,8 @@ class Home:
 
     def sql(self, query: str) -> list[dict[str, Any]]:
         """Rows of a query, through `l2 sql`."""
-        return [json.loads(line) for line in self.ok("sql", query, "--format", "json").splitlines() if line.strip()]
+        rows: list[dict[str, Any]] = json.loads(self.ok("sql", query, "--format", "json"))
+        return rows
 
     def start(self, *command: str, log: str) -> subprocess.Popen[bytes]:
         """A long-running process of this home; its output goes to a file."""
