@@ -9,7 +9,7 @@ from collections.abc import Callable
 from l2_platform.clock import Clock
 from l2_platform.errors import L2Error, LeaseHeld
 from l2_platform.monitoring.heartbeat import Lease
-from l2_platform.operations.orphans import find_orphans, stop_orphans
+from l2_platform.operations.orphans import find_orphans, stop_orphans_in_order
 from l2_platform.operations.plan import STOP_ORDER, plan_parts
 from l2_platform.operations.supervisord import Supervisor
 from l2_platform.settings import Settings
@@ -34,7 +34,7 @@ def down(settings: Settings, clock: Clock, told: Callable[[str], None]) -> list[
         if supervisor.answers():
             return _stop_managed(supervisor, settings, clock, told)
         orphans = find_orphans(settings)
-        stop_orphans(orphans, clock, settings.supervision.stop_s, told)
+        stop_orphans_in_order(settings, orphans, clock, told)
         return list(orphans)
     finally:
         lease.release()

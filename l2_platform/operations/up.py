@@ -17,7 +17,7 @@ from l2_platform.monitoring.heartbeat import Lease
 from l2_platform.operations import disk, doctor
 from l2_platform.operations.health import Vitals, examine
 from l2_platform.operations.kernels import last_line, warm
-from l2_platform.operations.orphans import find_orphans, stop_orphans
+from l2_platform.operations.orphans import find_orphans, stop_orphans_in_order
 from l2_platform.operations.plan import Part, Phase, plan_parts
 from l2_platform.operations.preparation import prepare_home
 from l2_platform.operations.supervisord import Supervisor, render_config
@@ -76,7 +76,7 @@ def _up(settings: Settings, clock: Clock, reporter: Reporter) -> UpResult:
     orphans = find_orphans(settings)
     if orphans:
         reporter.step(f"adopting {len(orphans)} processes of a killed process manager")
-        stop_orphans(orphans, clock, settings.supervision.stop_s, reporter.step)
+        stop_orphans_in_order(settings, orphans, clock, reporter.step)
     reporter.step("checking this machine")
     bad = [finding for finding in doctor.quick(settings, clock) if finding.level is doctor.Level.FAIL]
     if bad:
