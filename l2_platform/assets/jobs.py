@@ -78,6 +78,8 @@ def build_control_job(workers: list[Worker]) -> dg.JobDefinition:
         name="control_workers",
         description="Start, stop, restart or clear workers. Ends well only when the worker's own heartbeat shows it.",
         executor_def=dg.in_process_executor,
+        # what the launchpad shows first: names to edit, and an action that harms nobody
+        config=dg.RunConfig(ops={"control": ControlConfig(workers=[workers[0].name], action=Action.start)}),
         tags={"dagster/max_runtime": str(RUN_S_MAX), "dagster/priority": "10", "dagster/max_retries": "0"},
     )
     def control_workers() -> None:

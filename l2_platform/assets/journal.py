@@ -17,9 +17,9 @@ def build_journal_asset(partitions: dg.DailyPartitionsDefinition, deps: list[dg.
     @dg.asset(
         name="journal",
         description=(
-            "The raw bytes of every stream, as received: the only source of truth. Files: journal/<stream>/<date>/ under L2_HOME. "
+            "The raw bytes of every stream, as received: the only source of truth. Files: journal/STREAM/YYYYMMDD/ under L2_HOME. "
             "A run here reads segment headers and positions of one session date, never the data. When red: read the check's message; "
-            "`l2 journal verify` names damage."
+            "l2 journal verify names damage."
         ),
         group_name=RECORD, owners=[OWNER], kinds={"file", "python"}, partitions_def=partitions, deps=deps,
         retry_policy=TRANSIENT_RETRY,

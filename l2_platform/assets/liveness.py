@@ -10,6 +10,8 @@ from typing import Any, Final
 from l2_platform.monitoring.heartbeat import HeartbeatRecord
 
 ROUNDING: Final = 3
+NO_MEASURE: Final = frozenset({"session_date"})
+"""Numbers that are names: a plot of them says nothing."""
 LIVE_FOR_ERRORS: Final = frozenset({"degraded", "suspect"})
 """States of a worker that runs and cannot do its work."""
 
@@ -89,7 +91,7 @@ def _flatten(prefix: str, numbers: Mapping[str, Any], now_ns: int, found: dict[s
     for name, value in numbers.items():
         if isinstance(value, Mapping):
             _flatten(f"{prefix}{name}.", value, now_ns, found)
-        elif isinstance(value, bool) or not isinstance(value, int | float):
+        elif isinstance(value, bool) or not isinstance(value, int | float) or name in NO_MEASURE:
             continue
         elif value > 10**18:
             # a time: its age is what a person can read and a plot can show

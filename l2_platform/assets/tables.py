@@ -145,13 +145,10 @@ def _schema(columns: list[tuple[str, str, str]]) -> dg.TableSchema:
 
 def _streams_table(facts: TableFacts) -> str:
     rows = [
-        (
-            item.stream, item.source, item.rows, item.symbols, item.rate, item.latency_p50_ms, item.latency_p99_ms,
-            time_text(item.first_ns), time_text(item.last_ns),
-        )
+        (item.stream, item.source, item.rows, item.symbols, item.rate, item.latency_p50_ms, item.latency_p99_ms)
         for item in facts.streams
-    ]  # fmt: skip
-    header = ("stream", "source", "rows", "symbols", "rows/s", "latency p50 ms", "p99 ms", "first", "last")
+    ]
+    header = ("stream", "source", "rows", "symbols", "rows/s", "p50 ms", "p99 ms")
     return markdown_table(header, rows) + f"\n\n{bytes_text(facts.bytes_on_disk)} on disk in {facts.parts} parts"
 
 

@@ -45,7 +45,7 @@ def list_workers(settings: Settings) -> list[Worker]:
     if settings.clickhouse.enabled:
         workers.append(_delivery("clickhouse", "tables in ClickHouse (database " + settings.clickhouse.database + ")"))
     if settings.jsonl.enabled:
-        workers.append(_delivery("jsonl", "JSONL files under jsonl/live/<date>/"))
+        workers.append(_delivery("jsonl", "JSONL files under jsonl/live/YYYYMMDD/"))
     if settings.clickhouse.enabled and settings.clickhouse.embedded:
         workers.append(_warehouse())
     return workers
@@ -105,7 +105,7 @@ def _description(what: str, name: str, red: str = "") -> str:
     # Plain text: the catalog's list shows a description unrendered.
     return (
         f"{what} Process {name}; log logs/{name}.log, heartbeat run/heartbeats/{name}.json (under L2_HOME). "
-        f"When red: read the message of check alive and the log; restart with job control_workers (or `l2 status`). {red}"
+        f"When red: read the message of check alive and the log; restart with job control_workers (l2 status shows all). {red}"
     ).strip()
 
 
@@ -119,7 +119,7 @@ def _simulator() -> Worker:
 def _collector(stream: str, settings: Settings, feed: tuple[dg.AssetKey, ...]) -> Worker:
     name = f"collector-{stream}"
     origin = "the simulated market" if settings.feed.kind == "simulated" else f"IQConnect at {settings.feed.host}"
-    what = f"Writes every byte of {stream} from {origin} to the journal (journal/{stream}/<date>/)."
+    what = f"Writes every byte of {stream} from {origin} to the journal (journal/{stream}/YYYYMMDD/)."
     red = "Bytes that are not received while it is down are a recorded gap."
     key = dg.AssetKey(["collectors", stream])
     return Worker(name, key, _description(what, name, red), COLLECT, frozenset({"iqfeed", "tcp"}), feed, True)

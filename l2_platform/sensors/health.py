@@ -23,6 +23,8 @@ NUMBERS_EVERY_NS: Final = 60 * 10**9
 """Numbers are reported this often, ns."""
 INTERVAL_S: Final = 15
 """Time between two looks, s."""
+COUNTERS: Final = ("lines", "bytes", "rows", "requests")
+"""Numbers of a heartbeat that only grow: their rates are reported too."""
 SAME_DATA: Final = "1"
 """Data version of every number event: it is no new data, so nothing downstream becomes out of date."""
 
@@ -54,15 +56,17 @@ def decide(
         verdict = judge(worker, pulse, hung_s)
         said = [verdict.passed, verdict.state, 0 if pulse is None else pulse.pid]
         last = before.get(worker, {})
-        checked, counted = _time(last, "checked"), _time(last, "counted")
+        checked, counted = _number(last, "checked"), _number(last, "counted")
+        counts = last.get("counts")
         if last.get("said") != said or now_ns - checked >= CHECK_EVERY_NS or checked > now_ns:
             events.append(CheckEvent(worker, verdict))
             checked = now_ns
         fresh = pulse is not None and pulse.process_exists
         if pulse is not None and fresh and (now_ns - counted >= NUMBERS_EVERY_NS or counted > now_ns):
-            events.append(NumbersEvent(worker, flat_numbers(pulse, now_ns)))
-            counted = now_ns
-        after[worker] = {"said": said, "checked": checked, "counted": counted}
+            numbers = flat_numbers(pulse, now_ns)
+            events.append(NumbersEvent(worker, numbers | _rates(numbers, counts, now_ns - counted)))
+            counted, counts = now_ns, {name: numbers[name] for name in ("pid", *COUNTERS) if name in numbers}
+        after[worker] = {"said": said, "checked": checked, "counted": counted, "counts": counts}
     return events, json.dumps(after, separators=(",", ":"))
 
 
@@ -74,7 +78,17 @@ def _read_cursor(cursor: str | None) -> dict[str, dict[str, Any]]:
     return {name: item for name, item in found.items() if isinstance(item, dict)} if isinstance(found, dict) else {}
 
 
-def _time(item: Mapping[str, Any], name: str) -> int:
+def _rates(numbers: Mapping[str, float], before: Any, elapsed_ns: int) -> dict[str, float]:
+    """`lines_per_s` and so on since the last report of the same process."""
+    if not isinstance(before, dict) or before.get("pid") != numbers.get("pid") or elapsed_ns <= 0:
+        return {}
+    grown = {
+        name: numbers[name] - before[name] for name in COUNTERS if name in numbers and isinstance(before.get(name), int)
+    }
+    return {f"{name}_per_s": round(count * 1e9 / elapsed_ns, 1) for name, count in grown.items() if count >= 0}
+
+
+def _number(item: Mapping[str, Any], name: str) -> int:
     value = item.get(name, 0)
     return value if isinstance(value, int) else 0
 

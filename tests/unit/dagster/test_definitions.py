@@ -132,7 +132,7 @@ def test_worker_health_tick_reports_living_and_missing_workers(settings):
         numbers = [event for event in result.asset_events if isinstance(event, dg.AssetMaterialization)]
         assert [event.asset_key.to_user_string() for event in numbers] == ["collectors/iqfeed-depth-0"]
         assert numbers[0].metadata["lines"].value == 10
-        context.update_cursor(result.cursor)
+    with dg.DagsterInstance.ephemeral() as instance, dg.build_sensor_context(instance=instance, cursor=result.cursor) as context:
         assert sensor.evaluate_tick(context).asset_events == []
 
 

@@ -36,7 +36,9 @@ def test_judge_each_condition_names_state_and_what_to_do(given, passed, serious,
 
 
 def test_flat_numbers_nested_and_times_become_plottable_numbers():
-    given = pulse(lines=7, lag_s=0.12345, last_byte_ns=NOW - 2 * 10**9, streams={"a": {"seq": 5}}, error="x", clean=True)
+    given = pulse(
+        lines=7, session_date=20261121, lag_s=0.12345, last_byte_ns=NOW - 2 * 10**9, streams={"a": {"seq": 5}}, error="x", clean=True
+    )
     assert flat_numbers(given, NOW) == {
         "heartbeat_age_s": 0.4, "pid": 42, "lines": 7, "lag_s": 0.123, "last_byte_age_s": 2.0, "streams.a.seq": 5,
     }  # fmt: skip
@@ -99,3 +101,12 @@ def test_decide_clock_that_stepped_back_does_not_silence_reports():
     _, cursor = decide(NOW, {"w": pulse()}, None, HUNG_S)
     events, _ = decide(NOW - 86_400 * 10**9, {"w": pulse()}, cursor, HUNG_S)
     assert kinds(events) == [CheckEvent, NumbersEvent]
+
+
+def test_decide_reports_rates_of_the_same_process_only():
+    _, cursor = decide(NOW, {"w": pulse(lines=1_000)}, None, HUNG_S)
+    later = NOW + NUMBERS_EVERY_NS
+    events, _ = decide(later, {"w": pulse(lines=7_000)}, cursor, HUNG_S)
+    assert events[0].numbers["lines_per_s"] == 100.0
+    events, _ = decide(later, {"w": pulse(lines=7_000, pid=43)}, cursor, HUNG_S)
+    assert "lines_per_s" not in events[1].numbers
