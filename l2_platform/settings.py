@@ -32,7 +32,7 @@ class PortSettings(Section):
     """TCP ports, all on 127.0.0.1. One setting moves them all, so that two instances can run side by side."""
 
     base: Port = 0
-    """0: the usual ports (IQConnect 5009/9100/9200/9300, warehouse 8123, Dagster 3000). Otherwise every port is base + a fixed number (0-40)."""
+    """0: the usual ports (IQConnect 5009/9100/9200/9300, warehouse 8123, Dagster 3000). Otherwise base + a fixed number (0-40)."""
 
     @field_validator("base")
     @classmethod
@@ -208,7 +208,7 @@ class DeliverySettings(Section):
 
     poll_ms: float = Field(default=5.0, gt=0, le=1000)
     """Wait between two looks at the durable position when there is nothing to read, ms."""
-    flush_ms: float = Field(default=100.0, ge=0, le=10_000)
+    flush_ms: float = Field(default=400.0, ge=0, le=10_000)
     """Rows gather at most this long before they go to the sink, ms."""
     read_bytes_max: int = Field(default=8 << 20, ge=1 << 16, le=256 << 20)
     """Most journal bytes decoded in one step, bytes."""
@@ -413,11 +413,11 @@ class Settings(BaseSettings):
     @classmethod
     def settings_customise_sources(
         cls,
-        settings_cls: type[BaseSettings],
+        settings_cls: type[BaseSettings],  # noqa: ARG003  the signature is pydantic's
         init_settings: PydanticBaseSettingsSource,
         env_settings: PydanticBaseSettingsSource,
         dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003  secrets come from X_FILE
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Arguments win over the environment, the environment over `.env`; the names of secret files are read before."""
         files = {f"{name}_FILE".lower() for name in _secret_variables()}

@@ -43,6 +43,7 @@ def gaps(
     client = connect(settings)
     try:
         migrate(client, settings.clickhouse.database)
+        client.database = settings.clickhouse.database
         parameters = {"date": text, "any_date": int(not date), "all": int(everything), "symbol": symbol, "limit": limit}
         result = client.query(QUERY, parameters=parameters)
         rows: list[dict[str, Any]] = [dict(zip(result.column_names, row, strict=True)) for row in result.result_rows]

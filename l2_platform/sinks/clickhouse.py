@@ -59,6 +59,8 @@ PASSING: Final = frozenset(
 )  # fmt: skip
 """ClickHouse codes that say nothing against the rows."""
 MISSING: Final = frozenset({60, 81})
+POSITION_EVERY_NS: Final = 1_000_000_000
+"""Least time between two rows of delivery_positions of one stream and date, but for those that a checkpoint asks for."""
 PASSING_STATUSES: Final = frozenset({401, 403, 408, 429, 502, 503, 504})
 
 
@@ -77,6 +79,8 @@ class ClickHouseSink:
         self._encoders = {table: NativeEncoder() for table in LAYOUTS}
         self._known: dict[Partition, dict[str, Key]] = {}
         """Positions that are certain, per (stream, date) and table; missing = ask first."""
+        self._positioned: dict[Partition, int] = {}
+        """When the position of a partition was written last, monotonic ns."""
         self._numbers = itertools.count(1)
         self._instance = f"{os.getpid():x}{self._clock.now_ns() & 0xFFFFFF:06x}"
 
@@ -109,7 +113,11 @@ class ClickHouseSink:
         batches = [batch for batch in batches if len(batch)]
         self._make_certain(partition, batches)
         self._write_tables(partition, batches)
-        self._write_position(partition, position, seq)
+        # The tables themselves say what they hold; the position only bounds a replay, so it need not follow every batch.
+        now = self._clock.monotonic_ns()
+        if not batches or now - self._positioned.get(partition, 0) >= POSITION_EVERY_NS:
+            self._write_position(partition, position, seq)
+            self._positioned[partition] = now
 
     def sync(self) -> None:
         """Nothing to do: an insert returns when it is on disk."""

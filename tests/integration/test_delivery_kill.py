@@ -25,6 +25,7 @@ pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(900
 
 KILLS = int(os.environ.get("L2_TEST_KILLS", "8"))
 SYMBOLS = int(os.environ.get("L2_TEST_SYMBOLS", "40"))
+CLOCK = SystemClock()
 STREAM = "iqfeed-depth-0"
 DATE = 20240102
 TABLES = {
@@ -89,9 +90,9 @@ class Rig:
                 assert self.processes[name].poll() is None, (self.home.path / f"{name}.out").read_text()[-3000:]
                 record = read_heartbeat(self.home.path / "run" / "heartbeats" / f"{name}.json")
                 numbers = record.numbers.get("streams", {}).get(STREAM, {}) if record else {}
-                if record is not None and record.pid == self.processes[name].pid and numbers.get("seq", 0) >= seq:
-                    if not numbers.get("failures"):
-                        waiting.remove(name)
+                mine = record is not None and record.pid == self.processes[name].pid
+                if mine and numbers.get("seq", 0) >= seq and not numbers.get("failures"):
+                    waiting.remove(name)
             assert time.monotonic() < deadline, f"{waiting} did not reach {seq}: {record}"
             time.sleep(0.1)
 
@@ -124,14 +125,14 @@ def test_random_sigkills_leave_the_same_rows_lines_and_books(tmp_path: Path, num
     settings = home.settings
     durable = settings.run_dir / "durable" / STREAM
     writer = JournalWriter(
-        settings.journal_dir, STREAM, settings.journal, SystemClock(), calendar="XNYS", durable_path=durable
+        settings.journal_dir, STREAM, settings.journal, CLOCK, calendar="XNYS", durable_path=durable
     )
     writer.open(DATE)
     rig = Rig(home)
     for name in rig.commands:
         rig.start(name)
     rng = random.Random(20240102)
-    now = time.time_ns()
+    now = CLOCK.now_ns()
     writer.control("session", now, 0, session_date=DATE, reset=True)
     writer.control("collector_start", now, 0, pid=1, clean=True, last_ts=None, lost_tail_bytes=0)
     chunks = flow(5, 400 + 250 * KILLS)
@@ -144,22 +145,22 @@ def test_random_sigkills_leave_the_same_rows_lines_and_books(tmp_path: Path, num
             if chunk is None:
                 return
             lines = chunk.count(b"\n")
-            seq = writer.append(chunk, lines, time.time_ns(), 1) + lines - 1
+            seq = writer.append(chunk, lines, CLOCK.now_ns(), 1) + lines - 1
 
     write(200)
     rig.wait_for(seq, 240)
     for number in range(KILLS):
         if number % 4 == 2:
-            writer.control("disconnect", time.time_ns(), 1, reason="fin", last_byte_ns=time.time_ns())
-            writer.control("connect", time.time_ns(), 2, host="127.0.0.1", port=1, attempt=1)
-            writer.control("subscribed", time.time_ns(), 2, symbols=SYMBOLS)
+            writer.control("disconnect", CLOCK.now_ns(), 1, reason="fin", last_byte_ns=CLOCK.now_ns())
+            writer.control("connect", CLOCK.now_ns(), 2, host="127.0.0.1", port=1, attempt=1)
+            writer.control("subscribed", CLOCK.now_ns(), 2, symbols=SYMBOLS)
         until = time.monotonic() + rng.uniform(0.1, 2.5)
         while time.monotonic() < until:
             write(5)
             time.sleep(0.02)
         rig.kill(rng.choice(sorted(rig.commands)))
     write(10**9)
-    writer.control("collector_stop", time.time_ns(), 1, reason="sigterm")
+    writer.control("collector_stop", CLOCK.now_ns(), 1, reason="sigterm")
     writer.close()
     rig.wait_for(seq, 240)
     rig.stop()

@@ -3,7 +3,6 @@
 import gzip
 import json
 import random
-from collections.abc import Iterator
 from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
@@ -23,8 +22,8 @@ pytestmark = pytest.mark.integration
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory, numba_cache: Path) -> Iterator[Home]:
-    yield Home(tmp_path_factory.mktemp("home"), numba_cache)
+def home(tmp_path_factory: pytest.TempPathFactory, numba_cache: Path) -> Home:
+    return Home(tmp_path_factory.mktemp("home"), numba_cache)
 
 
 def levels_of(frame: pl.DataFrame, side: str, level: int) -> tuple[np.ndarray, np.ndarray]:
@@ -47,12 +46,12 @@ def test_real_hour_gives_the_vendors_book_on_every_row(home: Home, market_data: 
 
     index = pl.read_csv(market_data / f"aapl_2012-06-21_depth_by_{shape}.index.csv.gz").filter(pl.col("msg") >= 0)
     at = frame[(index["line_end"] - 1).to_list()]
-    truth = np.loadtxt(gzip.open(market_data / "aapl_2012-06-21_truth_level1.csv.gz"), np.int64, delimiter=",")
+    truth = np.loadtxt(market_data / "aapl_2012-06-21_truth_level1.csv.gz", np.int64, delimiter=",")
     assert len(index) == len(truth) == 91_997
     for column, values in enumerate((*levels_of(at, "ask", 1), *levels_of(at, "bid", 1))):
         assert np.array_equal(values, truth[:, column])
     if levels == 50:
-        deep = np.loadtxt(gzip.open(market_data / "aapl_2012-06-21_truth_50levels_first672.csv.gz"), np.int64, delimiter=",")
+        deep = np.loadtxt(market_data / "aapl_2012-06-21_truth_50levels_first672.csv.gz", np.int64, delimiter=",")
         first = at.head(672)
         for level in range(1, 51):
             values = np.stack([*levels_of(first, "ask", level), *levels_of(first, "bid", level)], axis=1)

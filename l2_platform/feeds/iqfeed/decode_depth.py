@@ -6,55 +6,18 @@ does not belong here: what rows do to a book.
 """
 
 from collections.abc import Mapping
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import numpy as np
 
 from l2_platform.feeds.iqfeed.bytes_kernels import FULL, SymbolIndex
 from l2_platform.feeds.iqfeed.depth_kernels import CLOCK_SLOTS, FIELDS_MAX, LAST_CLOCK, LAST_EVENT, decode_lines
-from l2_platform.market.events import NULL_TS, DepthBatch, Int64, UInt8, UInt64
+from l2_platform.feeds.iqfeed.line_block import LineBlock
+from l2_platform.market.events import NULL_TS, DepthBatch, Int64, UInt8
 from l2_platform.market.instruments import SymbolTable
 from l2_platform.market.timezone import new_york_offsets
 
 STATE_VERSION: Final = 1
-
-
-class LineBlock(Protocol):
-    """Consecutive frames of a journal: what a decoder reads.
-
-    `buffer` holds the payloads; frame i is `buffer[frame_start[i]:frame_start[i + 1]]`, has `frame_count[i]` lines numbered from
-    `frame_seq[i]`, was received at `frame_ts[i]`, and is one broken line when `frame_flags[i]` says FRAGMENT (1) or OVERSIZE (2).
-    """
-
-    @property
-    def buffer(self) -> UInt8:
-        """All payloads, one after the other."""
-        ...
-
-    @property
-    def frame_start(self) -> Int64:
-        """Where each frame begins, and at the end where the last one stops: one longer than the others."""
-        ...
-
-    @property
-    def frame_seq(self) -> UInt64:
-        """Number of the first line of each frame."""
-        ...
-
-    @property
-    def frame_count(self) -> Any:
-        """Lines of each frame."""
-        ...
-
-    @property
-    def frame_ts(self) -> Int64:
-        """Time of receipt, ns UTC."""
-        ...
-
-    @property
-    def frame_flags(self) -> UInt8:
-        """FrameFlag bits."""
-        ...
 
 
 class DepthDecoder:

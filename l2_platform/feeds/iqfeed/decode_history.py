@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from l2_platform.feeds.iqfeed.history_kernels import decode_history_rows
-from l2_platform.feeds.iqfeed.level1_columns import LineBlock, batch_from_columns, columns_of_block
+from l2_platform.feeds.iqfeed.level1_columns import batch_from_columns, columns_of_block
+from l2_platform.feeds.iqfeed.line_block import LineBlock
 from l2_platform.market.events import NO_SYMBOL, NULL_TS, Int64, Level1Batch
 from l2_platform.market.instruments import SymbolTable
 from l2_platform.market.timezone import new_york_offsets

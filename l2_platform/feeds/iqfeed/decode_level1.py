@@ -21,13 +21,13 @@ from l2_platform.feeds.iqfeed.layouts import (
 from l2_platform.feeds.iqfeed.level1_clock import CLOCK_KIND, CLOCK_LOCAL, CLOCK_SIZE, CLOCK_UTC, NO_CLOCK
 from l2_platform.feeds.iqfeed.level1_columns import (
     Level1Columns,
-    LineBlock,
     batch_from_columns,
     columns_of_block,
     empty_columns,
     slice_columns,
 )
 from l2_platform.feeds.iqfeed.level1_kernels import decode_clock_row, decode_level1_rows
+from l2_platform.feeds.iqfeed.line_block import LineBlock
 from l2_platform.market.compiled import kernel
 from l2_platform.market.events import Int64, Level1Batch, UInt8
 from l2_platform.market.instruments import SymbolTable

@@ -3,10 +3,11 @@
 What does not belong here: what a line holds (level1_kernels, history_kernels).
 """
 
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 
+from l2_platform.feeds.iqfeed.line_block import LineBlock
 from l2_platform.market.compiled import kernel
 from l2_platform.market.events import (
     NULL_PRICE,
@@ -19,27 +20,6 @@ from l2_platform.market.events import (
     UInt32,
     UInt64,
 )
-
-
-class LineBlock(Protocol):
-    """What a decoder reads of a journal block: whole frames of one stream and session date, in journal order."""
-
-    buffer: UInt8
-    """All payloads, contiguous."""
-    frame_start: Int64
-    """Offset of each frame in `buffer`, and the end of the last."""
-    frame_seq: UInt64
-    """seq of the first line of each frame."""
-    frame_count: UInt32
-    """Lines in each frame."""
-    frame_ts: Int64
-    """When the frame was received, ns UTC."""
-    frame_flags: UInt8
-    """1: the payload is the rest of a cut line; 2: a line over the limit. Such a frame is one seq."""
-    frame_conn: UInt32
-    """Connection that the frame came over."""
-    session_date: int
-    """YYYYMMDD."""
 
 
 class Level1Columns(NamedTuple):
