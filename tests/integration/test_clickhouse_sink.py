@@ -106,7 +106,7 @@ def at(seq: int) -> Position:
 def test_every_layout_has_the_types_of_its_table(sink: ClickHouseSink, client: Client) -> None:
     for table, layout in LAYOUTS.items():
         query = "SELECT name, type FROM system.columns WHERE database = 'l2' AND table = {t:String} AND default_kind != 'ALIAS'"
-        columns = dict(client.query(query, parameters={"t": table}).result_rows)
+        columns: dict[str, str] = dict(client.query(query, parameters={"t": table}).result_rows)
         for constant in ("stream", "session_date", "source"):
             columns.pop(constant)
         assert dict(layout.columns) == columns

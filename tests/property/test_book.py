@@ -1,6 +1,7 @@
 """The engine against an independent book, message by message, on random streams of every shape."""
 
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
@@ -146,7 +147,7 @@ def test_any_split_of_the_frames_gives_the_same_rows_and_books(lines, data):
     decoder = DepthDecoder(symbols)
     other = BookEngine(symbols, levels=3)
     cuts = sorted({0, len(frames), *data.draw(st.lists(st.integers(0, len(frames)), max_size=5))})
-    rows = {name: [] for name in DECODED}
+    rows: dict[str, list[Any]] = {name: [] for name in DECODED}
     recorded = []
     for first, last in pairwise(cuts):
         part = decoder.decode(

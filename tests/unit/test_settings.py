@@ -1,6 +1,7 @@
 """Settings: what a person mistypes is named, with the nearest valid name; secrets come from files and never show."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -82,7 +83,7 @@ def test_every_setting_has_a_variable_and_a_description() -> None:
 
     assert variable_of("jsonl.levels") == "L2_JSONL__LEVELS"
     for path in field_paths():
-        model = Settings
+        model: Any = Settings
         *sections, name = path.split(".")
         for section in sections:
             model = model.model_fields[section].annotation

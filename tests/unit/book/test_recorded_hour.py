@@ -2,6 +2,7 @@
 
 import csv
 import gzip
+from typing import Any
 
 import numpy as np
 import pytest
@@ -81,7 +82,7 @@ def test_a_stop_and_a_load_anywhere_in_the_hour_change_nothing(market_data):
     batch = DepthDecoder(symbols).decode(block_of(data))
     whole = BookEngine(symbols)
     expected = whole.apply(batch, "event").seq
-    seqs = []
+    seqs: list[Any] = []
     engine = BookEngine(symbols)
     for first, last in ((0, 97), (97, 30_011), (30_011, 30_012), (30_012, len(batch))):
         resumed = BookEngine(symbols)

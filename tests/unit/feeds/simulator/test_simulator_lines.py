@@ -1,5 +1,7 @@
 """Wire lines, byte for byte."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -15,7 +17,7 @@ NAMES, NAME_LEN = name_table(["AAA", "SYM0001"])
 VENUES = np.array([list(mmid.encode()) for mmid, _ in flow.VENUES], np.uint8)
 
 
-def depth(*rows: list[int]) -> list[str]:
+def depth(*rows: list[Any]) -> list[str]:
     table = np.array(rows, np.int64)
     out = np.zeros(1000, np.uint8)
     ends, symbols = np.zeros(len(rows), np.int64), np.zeros(len(rows), np.int32)
