@@ -21,6 +21,8 @@ STARTED_STATES: Final = frozenset({"live", "syncing", "standby", "degraded", "su
 REST_STATES: Final = frozenset({"standby", "stopped"})
 FRESH_S: Final = 5.0
 """A heartbeat that proves something is at most this old, s."""
+STANDBY_NS: Final = 3 * 10**9
+"""A started worker that still stands by after this does so because its session is closed, ns."""
 LOOK_S: Final = 0.2
 START_S = 30.0
 """Time to start, s; with the longest stop (60 s) it stays under the run's limit of 120 s."""
@@ -94,12 +96,17 @@ class WorkerControl:
     def _start(self, worker: str, *, is_collector: bool) -> Seen:
         generation = self._enable(worker, enabled=True) if is_collector else 0
         self._supervisor.start(worker)
+        standing_by: list[int] = []
 
         def started(seen: Seen) -> bool:
             beat, process = seen.heartbeat, seen.process
             if beat is None or process is None or not seen.beats or beat.pid != process.pid:
                 return False
-            return beat.state in STARTED_STATES and int(beat.generation or 0) >= generation
+            if beat.state not in STARTED_STATES or int(beat.generation or 0) < generation:
+                return False
+            # An enabled collector echoes the intent an instant before it connects; outside its session it stays in standby.
+            standing_by.append(seen.now_ns)
+            return beat.state != "standby" or seen.now_ns - standing_by[0] >= STANDBY_NS
 
         return self._wait(worker, "start", started)
 
