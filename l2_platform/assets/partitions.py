@@ -14,16 +14,20 @@ import dagster as dg
 from l2_platform.market.sessions import SessionCalendar, load_calendar
 from l2_platform.settings import Settings
 
-FIRST_DATE: Final = date(2025, 1, 1)
-"""Earliest partition, unless the journal holds an earlier date: older history can be asked for from here."""
 EXCHANGE_ZONE: Final = "America/New_York"
 EXCLUSION_YEARS_AHEAD: Final = 1
 """Closed days are looked up this far ahead; a code location lives for months, not years."""
 
 
 def build_partitions(settings: Settings, now_ns: int) -> dg.DailyPartitionsDefinition:
-    """The session dates of an instance, as its calendar has them at `now_ns`."""
-    first = min([FIRST_DATE, *recorded_dates(settings.journal_dir)])
+    """The session dates of an instance from the first recorded one (or today) on, as its calendar has them at `now_ns`.
+
+    Nothing earlier: partitions that can never have data would show as missing for ever.
+    """
+    today = datetime.fromtimestamp(now_ns // 10**9, UTC).date()
+    # A day earlier than today in UTC, where it still is yesterday in New York.
+    start = today if settings.calendar_name == "always_open" else today - timedelta(days=1)
+    first = min([start, *recorded_dates(settings.journal_dir)])
     if settings.calendar_name == "always_open":
         return dg.DailyPartitionsDefinition(first.isoformat(), timezone="UTC", end_offset=1)
     calendar = load_calendar(settings.calendar_name, settings.session.roll_margin_s)

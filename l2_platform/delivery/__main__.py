@@ -1,4 +1,4 @@
-"""`python -m l2_platform.delivery SINK [--wait]`: one delivery process; `--warm`: compile the kernels and end."""
+"""`python -m l2_platform.delivery SINK [--wait]`: one delivery process."""
 
 import argparse
 import sys
@@ -11,20 +11,12 @@ from l2_platform.settings import load_settings
 def main(arguments: list[str] | None = None) -> int:
     """Parse, run, and turn errors into one line and an exit code."""
     parser = argparse.ArgumentParser(prog="python -m l2_platform.delivery", description=__doc__)
-    parser.add_argument("sink", nargs="?", choices=["clickhouse", "jsonl"], help="where the rows go")
+    parser.add_argument("sink", choices=["clickhouse", "jsonl"], help="where the rows go")
     parser.add_argument("--wait", action="store_true", help="wait for the lease instead of exiting with 75")
-    parser.add_argument("--warm", action="store_true", help="compile every kernel into the cache and end")
     options = parser.parse_args(arguments)
     try:
         settings = load_settings()
         prepare_numba(settings.cache_dir / "numba")
-        if options.warm:
-            from l2_platform.delivery.warm import warm_kernels
-
-            warm_kernels()
-            return 0
-        if options.sink is None:
-            parser.error("name a sink, or use --warm")
         from l2_platform.delivery.delivery import run_delivery
 
         return run_delivery(options.sink, settings, wait=options.wait)

@@ -1,6 +1,7 @@
 """Compiles every kernel by running a few lines of each shape through the real pipeline, so that no worker waits at its start."""
 
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 
 from l2_platform.clock import SystemClock
@@ -10,6 +11,7 @@ from l2_platform.journal.importing import write_finished_stream
 from l2_platform.journal.reader import JournalReader
 from l2_platform.settings import JsonlSettings
 from l2_platform.sinks.jsonl import JsonlSink
+from l2_platform.sinks.native import NativeEncoder
 
 _DATE = 20240102
 LINES = {
@@ -26,11 +28,12 @@ LINES = {
 }
 
 
-def warm_kernels() -> None:
-    """Run each channel once, from journal to rows to JSONL."""
+def warm_kernels(channels: Iterable[str] = tuple(LINES)) -> None:
+    """Run channels once, from journal to rows to both sinks' bytes; depth, level1 and ticks have kernels of their own."""
     with tempfile.TemporaryDirectory() as name:
         root = Path(name)
-        for channel, data in LINES.items():
+        for channel in channels:
+            data = LINES[channel]
             stream = f"iqfeed-{channel}-import-00000000"
             frames = [(data, data.count(b"\n"), 1, 1_704_207_600_000_000_000)]
             write_finished_stream(root, stream, [(_DATE, frames)], context={}, calendar="always_open")
@@ -41,5 +44,7 @@ def warm_kernels() -> None:
             sink.open()
             sink.write(batches, Position(_DATE, 1, len(data)), pipeline.seq)
             sink.close()
+            for batch in batches:
+                NativeEncoder().encode(batch, 0, len(batch))
             restored = Pipeline(stream, levels=10, interval_ms=100, default_symbol="A")
             restored.load(pipeline.dump())

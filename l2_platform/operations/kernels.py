@@ -1,6 +1,6 @@
 """What must be done once before the workers start: kernels compiled, Dagster's storage made.
 
-`python -m l2_platform.operations.kernels delivery|simulator` compiles one set.
+`python -m l2_platform.operations.kernels depth|level1|simulator` compiles one set.
 
 Each set compiles in a process of its own, side by side; what is in the cache already takes a second. Without this step the
 first start of each worker would spend up to a minute compiling, all of them at once.
@@ -22,7 +22,7 @@ WARM_S_MAX = 300.0
 
 def kernel_sets(settings: Settings) -> list[str]:
     """Which sets this instance needs."""
-    sets = ["delivery"] if settings.jsonl.enabled or settings.clickhouse.enabled else []
+    sets = ["depth", "level1"] if settings.jsonl.enabled or settings.clickhouse.enabled else []
     return [*sets, "simulator"] if settings.feed.kind == "simulated" else sets
 
 
@@ -74,14 +74,15 @@ def main(arguments: Sequence[str]) -> int:
     except L2Error as error:
         sys.stderr.write(f"error: {error.message}\n")
         return error.exit_code
-    if "simulator" in arguments:
+    name = arguments[0] if arguments else "depth"
+    if name == "simulator":
         from l2_platform.feeds.iqfeed.simulator.live import warm_kernels as warm_simulator
 
         warm_simulator()
     else:
         from l2_platform.delivery.warm import warm_kernels as warm_delivery
 
-        warm_delivery()
+        warm_delivery([name])
     return 0
 
 

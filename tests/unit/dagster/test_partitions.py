@@ -2,24 +2,34 @@ from datetime import UTC, date, datetime
 
 import pytest
 
-from l2_platform.assets.partitions import FIRST_DATE, build_partitions, current_key, date_of, number_of, recorded_dates
+from l2_platform.assets.partitions import build_partitions, current_key, date_of, number_of, recorded_dates
 from l2_platform.clock import SystemClock
 from l2_platform.settings import Settings
 
 NOW_NS = int(datetime(2026, 11, 21, 12, tzinfo=UTC).timestamp()) * 10**9
 
 
-def test_always_open_has_every_utc_day_and_today(tmp_path):
+def recorded(settings: Settings, session_date: int) -> Settings:
+    (settings.journal_dir / "iqfeed-depth-0" / str(session_date)).mkdir(parents=True)
+    return settings
+
+
+def test_nothing_recorded_starts_today(tmp_path):
     partitions = build_partitions(Settings(home=tmp_path), NOW_NS)
+    assert partitions.get_partition_keys(current_time=datetime(2026, 11, 21, 12, tzinfo=UTC)) == ["2026-11-21"]
+
+
+def test_always_open_has_every_utc_day_and_today(tmp_path):
+    partitions = build_partitions(recorded(Settings(home=tmp_path), 20261101), NOW_NS)
     assert partitions.timezone == "UTC"
     keys = partitions.get_partition_keys(current_time=datetime(2026, 11, 21, 12, tzinfo=UTC))
-    assert keys[0] == FIRST_DATE.isoformat()
+    assert keys[0] == "2026-11-01"
     assert keys[-1] == "2026-11-21"
     assert "2026-11-15" in keys, "a Sunday"
 
 
 def test_exchange_days_leave_out_weekends_and_holidays(tmp_path):
-    partitions = build_partitions(Settings(home=tmp_path, feed={"kind": "iqfeed"}), NOW_NS)
+    partitions = build_partitions(recorded(Settings(home=tmp_path, feed={"kind": "iqfeed"}), 20250102), NOW_NS)
     keys = partitions.get_partition_keys(current_time=datetime(2026, 12, 1, 18, tzinfo=UTC))
     assert partitions.timezone == "America/New_York"
     assert keys[-4:] == ["2026-11-25", "2026-11-27", "2026-11-30", "2026-12-01"], "Thanksgiving and a weekend are closed"
