@@ -50,9 +50,12 @@ def make_pipeline(stream: str, settings: Settings, default_symbol: str | None = 
     def session_start(session_date: int) -> int:
         return calendar.windows(session_date)[0].start if calendar.is_session(session_date) else NULL_TS
 
+    def session_end(session_date: int) -> int:
+        return calendar.windows(session_date)[-1].end if calendar.is_session(session_date) else NULL_TS
+
     return Pipeline(
         stream, levels=settings.jsonl.levels, interval_ms=settings.jsonl.l2_interval_ms, session_start=session_start,
-        default_symbol=default_symbol,
+        session_end=session_end, default_symbol=default_symbol,
     )  # fmt: skip
 
 

@@ -75,7 +75,7 @@ class GapTracker:
         self._seq, self._ordinal = state["seq"], state["ordinal"]
 
     def on_data(self, ts_first: int, ts_last: int, seq: int) -> None:
-        """Market data arrived: received from `ts_first` to `ts_last`, `seq` the last of it."""
+        """Market data arrived: received from `ts_first` to `ts_last`, `seq` the first of it (the last depends on how one reads)."""
         if self._closing and self.open is not None:
             self._close(max(ts_first, self.subscribed_at), seq, CLOSED)
         self.last_data = max(self.last_data, ts_last)
@@ -87,9 +87,19 @@ class GapTracker:
         elif self.open is not None and self.open.cause == "server_disconnected":
             self._closing = True
 
-    def on_damage(self, ts_from: int, ts_to: int, seq: int, reason: str) -> None:
-        """A range of the journal could not be read."""
-        self._emit_closed("damage", ts_from, ts_to, seq, [], {"reason": reason})
+    def on_damage(self, seq: int, reason: dict[str, Any]) -> None:
+        """A range of the journal could not be read: a gap from the last data before it to the first after it."""
+        since = self.last_data if self.last_data != NULL_TS else self.session_start
+        if self.open is None and since != NULL_TS:
+            self._open("damage", since, seq, reason)
+        # What would have said that the stream is whole again may lie in the damage itself: the next data say so.
+        self._closing = self.open is not None
+
+    def end(self, ts: int, seq: int) -> None:
+        """The date is over at `ts` (NULL_TS: unknown): what is still open ends there; what began after it lost nothing."""
+        if self.open is not None:
+            since = self.open.ts_from
+            self._close(max(ts, since), seq, WITHDRAWN if NULL_TS != ts <= since else CLOSED)
 
     def on_control(self, event: str, fields: dict[str, Any], ts: int, seq: int) -> None:
         """A control frame."""
@@ -102,6 +112,9 @@ class GapTracker:
             case "disconnect":
                 cause = "silence" if fields.get("reason") == "silence" else "disconnect"
                 self._open(cause, self._since(last, ts), seq, {"reason": fields.get("reason", "")})
+            case "connect_failed" | "connect" if self.open is None and NULL_TS != self.session_start < ts:
+                # No link, and nothing in this date says since when: it was down when the session began.
+                self._open("disconnect", max(self.session_start, self.last_data), seq, {"reason": "down when the session began"})
             case "suspect":
                 self._open("silence", self._since(last, ts), seq, {"provisional": True})
             case "resumed" if self.open is not None and self.open.evidence.get("provisional"):

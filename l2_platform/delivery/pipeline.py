@@ -13,15 +13,18 @@ import numpy as np
 
 from l2_platform.book.engine import BookEngine
 from l2_platform.delivery.gaps import GapTracker
-from l2_platform.delivery.rows import DEPTH_ROW_KINDS, RowBuilder
+from l2_platform.delivery.rows import DEPTH_ROW_KINDS, RAW_BYTES_MAX, RowBuilder
 from l2_platform.feeds.iqfeed.decode_depth import DepthDecoder
 from l2_platform.feeds.iqfeed.decode_history import HistoryDecoder
 from l2_platform.feeds.iqfeed.decode_level1 import Level1Decoder
+from l2_platform.journal.frame import FrameFlag
 from l2_platform.journal.reader import Block, Control, Damage
 from l2_platform.market.events import NO_SYMBOL, NULL_TS, DepthBatch, DepthKind, Level1Batch, Level1Kind, TableBatch
 from l2_platform.market.instruments import SymbolTable
 
 STATE_VERSION = 1
+_STATS_SYMBOLS_MAX = 4
+_STATS_STATUS = 12
 Item = Block | Control | Damage
 
 
@@ -47,9 +50,12 @@ class Pipeline:
         levels: int,
         interval_ms: int,
         session_start: Callable[[int], int] | None = None,
+        session_end: Callable[[int], int] | None = None,
         default_symbol: str | None = None,
     ) -> None:
-        """`session_start`: session date → ns from which the stream should record; `default_symbol`: of lines that carry none."""
+        """`session_start`, `session_end`: session date → ns from and to which the stream should record (NULL_TS: not at all);
+        `default_symbol`: of lines that carry none.
+        """
         self.stream = stream
         self.channel = channel_of(stream)
         self.source = source_of(stream)
@@ -60,6 +66,9 @@ class Pipeline:
         """Lines decoded since the start of this process."""
         self.session_date = 0
         self._session_start = session_start
+        self._session_end = session_end
+        # The admin port carries no market data: what its link does is told by feed events alone.
+        self._finds_gaps = self.source == "live" and self.channel != "admin"
         self._ordinal = 0
         self._last_status = ""
         self.gaps = GapTracker(stream, 0, NULL_TS)
@@ -78,16 +87,22 @@ class Pipeline:
         if session_date == self.session_date:
             return
         first = self.session_date == 0
-        self.session_date, self.seq, self._ordinal = session_date, 0, 0
-        start = self._session_start(session_date) if self._session_start and self.source == "live" else NULL_TS
-        still_open = self.gaps.open is not None
+        self.session_date, self.seq, self._ordinal, self._last_status = session_date, 0, 0, ""
+        start = self._session_start(session_date) if self._session_start and self._finds_gaps else NULL_TS
         self.gaps = GapTracker(self.stream, session_date, start)
-        if still_open and start != NULL_TS:
-            # The link was down when the session rolled: the gap goes on in the new date, from its start.
-            self.gaps.on_control("disconnect", {"reason": "open at the roll", "last_byte_ns": start}, start, 0)
         # A live date is read with what its own first header says, so that it stands alone; an import's dates follow each other.
-        if context and isinstance(self.decoder, Level1Decoder) and (first or self.source == "live"):
-            self.decoder.restore(context)
+        if isinstance(self.decoder, Level1Decoder) and (self.source == "live" or (context and first)):
+            self.decoder.restore(context or {})
+        elif isinstance(self.decoder, DepthDecoder) and self.source == "live":
+            self.decoder.restore({})
+
+    def end_date(self, ts_written: int) -> list[TableBatch]:
+        """Rows that the end of the date brings: a gap that is still open ends with the session; the next date tells the rest."""
+        end = self._session_end(self.session_date) if self._session_end and self._finds_gaps else NULL_TS
+        self.gaps.end(end, self.seq)
+        builder = RowBuilder(self.stream, self.session_date, self.source, self.symbols.names)
+        table = builder.gap_events(self.gaps.take(), ts_written)
+        return [table] if table is not None else []
 
     def process(self, items: list[Item], ts_written: int) -> list[TableBatch]:
         """Rows of the items, at most one batch a table, in seq order. All items belong to the current date."""
@@ -148,7 +163,7 @@ class Pipeline:
 
     def _watch_gaps(self, batch: DepthBatch | Level1Batch) -> None:
         """Tell the gap tracker of market data and of the feed's upstream, in order."""
-        if self.source != "live":
+        if not self._finds_gaps:
             return
         if isinstance(batch, DepthBatch):
             market = DEPTH_ROW_KINDS[batch.kind]
@@ -169,7 +184,7 @@ class Pipeline:
         rows = np.flatnonzero(market[start:stop])
         if len(rows):
             first, last = start + int(rows[0]), start + int(rows[-1])
-            self.gaps.on_data(int(batch.ts_recv[first]), int(batch.ts_recv[last]), int(batch.seq[last]))
+            self.gaps.on_data(int(batch.ts_recv[first]), int(batch.ts_recv[last]), int(batch.seq[first]))
 
     def _control(self, control: Control) -> dict[str, Any]:
         self._ordinal = self._ordinal + 1 if control.seq == self.seq else 1
@@ -181,7 +196,7 @@ class Pipeline:
         elif control.event in {"connect", "collector_start"}:
             # A socket cannot resend: what the books were before is worthless until the new connection's snapshots.
             self._books("mark_building")
-        if self.source == "live":
+        if self._finds_gaps:
             self.gaps.on_control(control.event, control.fields, control.ts_recv, control.seq)
         return self._event(control.event, control.ts_recv, control.fields)
 
@@ -200,31 +215,33 @@ class Pipeline:
         reason = {"reason": damage.reason, "from": list(damage.position_from), "to": list(damage.position_to)}
         since = self.gaps.last_data
         events.append(self._event("journal_damage", max(since, 0), reason))
-        if self.source == "live":
-            self.gaps.on_damage(since, since, self.seq, json.dumps(reason))
+        if self._finds_gaps:
+            self.gaps.on_damage(self.seq, reason)
         self._books("mark_suspect")
 
     def _admin(self, block: Block, events: list[dict[str, Any]]) -> None:
         """The admin port: one row when the connection state changes, one for every line that is no statistic."""
         for frame in range(len(block.frame_seq)):
-            start, stop = int(block.frame_start[frame]), int(block.frame_start[frame + 1])
+            data = block.buffer[int(block.frame_start[frame]) : int(block.frame_start[frame + 1])].tobytes()
             seq, ts = int(block.frame_seq[frame]), int(block.frame_ts[frame])
-            for line in block.buffer[start:stop].tobytes().splitlines():
+            # A cut or overlong line is one line, whatever bytes are in it.
+            whole = int(block.frame_flags[frame]) & (FrameFlag.FRAGMENT | FrameFlag.OVERSIZE)
+            for line in [data] if whole else data.removesuffix(b"\n").split(b"\n"):
                 self.seq, self._ordinal = seq, 0
                 seq += 1
                 self.lines += 1
-                if line.startswith(b"S,CLIENTSTATS"):
-                    continue
-                text = line.decode("latin-1")
-                if line.startswith(b"S,STATS"):
-                    fields = text.split(",")
-                    status = fields[12] if len(fields) > 12 else ""
-                    if status == self._last_status:
-                        continue
-                    self._last_status = status
-                    events.append(self._event("feed_status", ts, {"status": status, "symbols_max": fields[4]}, text))
-                else:
-                    events.append(self._event("system", ts, {}, text))
+                self._admin_line(line.rstrip(b"\r\n"), ts, events)
+
+    def _admin_line(self, line: bytes, ts: int, events: list[dict[str, Any]]) -> None:
+        if not line or line.startswith(b"S,CLIENTSTATS"):
+            return
+        text = line[:RAW_BYTES_MAX].decode("latin-1")
+        fields = text.split(",")
+        if not line.startswith(b"S,STATS,") or len(fields) <= _STATS_STATUS:
+            events.append(self._event("system", ts, {}, text))
+        elif fields[_STATS_STATUS] != self._last_status:
+            self._last_status = fields[_STATS_STATUS]
+            events.append(self._event("feed_status", ts, {"status": self._last_status, "symbols_max": fields[_STATS_SYMBOLS_MAX]}, text))
 
     def no_rows(self) -> TableBatch:
         """A batch without rows of the current date: it tells a sink whose position is meant."""

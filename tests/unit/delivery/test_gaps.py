@@ -98,7 +98,7 @@ def test_server_disconnected_closes_with_data_after_server_connected() -> None:
 
 def test_symbols_added_later_have_a_gap_of_their_own() -> None:
     gaps = tracker(session_start=10 * S)
-    started(gaps)
+    started(gaps, 9 * S)
     gaps.on_control("unwatch", {"symbols": ["B"]}, 20 * S, 6)
     gaps.on_control("watch", {"symbols": ["B", "C"]}, 30 * S, 7)
     rows = gaps.take()
