@@ -178,7 +178,7 @@ def test_every_line_sent_is_a_row_or_inside_a_recorded_gap(stack: Stack) -> None
         )
 
     stack.until("deliveries at the journal's end", drained)
-    for name in ("deliver-clickhouse", "deliver-jsonl", "warehouse"):
+    for name in ("deliver-clickhouse", "deliver-jsonl", "warehouse", "simulator"):
         stack.stop(name)
 
     found = home.sql(
@@ -191,7 +191,7 @@ def test_every_line_sent_is_a_row_or_inside_a_recorded_gap(stack: Stack) -> None
     }
     assert {"restart", "disconnect", "silence"} <= {gap["cause"] for gap in gaps[DEPTH]}
 
-    depth_parts, depth_first = check_connections(home, DEPTH, "depth", gaps[DEPTH])
+    depth_parts, depth_first = check_connections(home, DEPTH, "level2", gaps[DEPTH])
     level1_parts, level1_first = check_connections(home, LEVEL1, "level1", gaps[LEVEL1])
     check_depth_rows(home, depth_parts, depth_first)
     check_level1_rows(home, level1_parts, level1_first)
