@@ -39,29 +39,35 @@ class CheckpointStore:
         self._kept = kept
 
     def save(self, position: Position, seq: int, state: dict[str, Any]) -> int:
-        """Write one and delete the oldest beyond `kept`; its size in bytes."""
+        """Write one; only it and the `kept` - 1 before it stay. Its size in bytes; OSError when the disk does not take it."""
         self.directory.mkdir(parents=True, exist_ok=True)
         books: bytes = state["books"]
         head = {"position": list(position), "seq": seq, "state": {key: value for key, value in state.items() if key != "books"}}
         text = json.dumps(head, separators=(",", ":")).encode()
         body = struct.pack("<I", len(text)) + text + books
         target = self.directory / f"{position.session_date:08d}-{position.segment:06d}-{position.offset:015d}.ckpt"
-        temporary = target.with_suffix(".tmp")
-        with temporary.open("wb") as file:
-            file.write(_HEAD.pack(MAGIC, crc32c.crc32c(body), len(body)))
-            file.write(body)
-            file.flush()
-            os.fdatasync(file.fileno())
-        temporary.rename(target)
-        for old in self._files()[: -self._kept]:
+        temporary = self.directory / "next.tmp"
+        try:
+            with temporary.open("wb") as file:
+                file.write(_HEAD.pack(MAGIC, crc32c.crc32c(body), len(body)))
+                file.write(body)
+                file.flush()
+                os.fdatasync(file.fileno())
+            temporary.rename(target)
+        finally:
+            temporary.unlink(missing_ok=True)
+        # One of a later position is from before the sink was wiped or set back: it would push this one out.
+        earlier = [path for path in self._files() if path <= target]
+        for old in {*self._files(), *self.directory.glob("*.tmp")} - set(earlier[-self._kept :]):
             with contextlib.suppress(OSError):
                 old.unlink()
         return _HEAD.size + len(body)
 
     def newest(self, at_most: Position, seq_at_most: int | None = None) -> Checkpoint | None:
         """The newest readable one of the same session date at or before a position (and seq)."""
+        date = f"{at_most.session_date:08d}-"
         for path in reversed(self._files()):
-            checkpoint = _read(path)
+            checkpoint = _read(path) if path.name.startswith(date) else None
             if checkpoint is None or checkpoint.position.session_date != at_most.session_date or checkpoint.position > at_most:
                 continue
             if seq_at_most is None or checkpoint.seq <= seq_at_most:

@@ -124,10 +124,8 @@ class Delivery:
         worked = False
         for follower in self._followers.values():
             self._alive_at = self._clock.monotonic_ns()
-            before = follower.rows
-            stepped = follower.step()
             # A full read means that more waits: go on at once; a small one leaves time for lines to gather.
-            worked |= stepped and follower.rows - before >= self._settings.delivery.batch_rows_max // 4
+            worked |= follower.step() and follower.full_read
         return worked
 
     def _open(self) -> bool:

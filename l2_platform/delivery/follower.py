@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from l2_platform.clock import Clock
-from l2_platform.delivery.checkpoint import CheckpointStore
+from l2_platform.delivery.checkpoint import Checkpoint, CheckpointStore
 from l2_platform.delivery.pipeline import Item, Pipeline
 from l2_platform.delivery.rows import after
-from l2_platform.errors import SinkBackpressure, SinkError
+from l2_platform.errors import BookError, SinkBackpressure, SinkError, SinkUnavailable
 from l2_platform.journal.frame import Position
-from l2_platform.journal.reader import Damage, JournalReader, list_dates, segment_context
+from l2_platform.journal.reader import Block, Damage, JournalReader, list_dates, segment_context
 from l2_platform.market.events import TableBatch
 from l2_platform.settings import DeliverySettings
 from l2_platform.sinks.sink import Sink
@@ -65,6 +65,8 @@ class Follower:
         """Rows handed over since the start."""
         self.last_ts_recv = 0
         """Receive time of the newest delivered row, ns."""
+        self.full_read = False
+        """The last read was as large as reads get: more waits in the journal."""
         self.position: Position | None = None
         """The sink has everything up to here."""
         self._sink = sink
@@ -75,6 +77,7 @@ class Follower:
         self._clock = clock
         self._reader: JournalReader | None = None
         self._session_date = 0
+        self._done: int | None = None
         self._floors: dict[str, tuple[int, int]] = {}
         self._pending: Pending | None = None
         self._retry_at = 0
@@ -93,8 +96,11 @@ class Follower:
         Sink errors are kept in `error` and tried again with growing waits; journal errors are raised.
         """
         now = self._clock.monotonic_ns()
+        self.full_read = False
+        if now < self._retry_at:
+            return False
         if self._pending is not None:
-            return now >= self._retry_at and self._write(self._pending)
+            return self._write(self._pending)
         if self._reader is None and not self._open_next(now):
             return False
         assert self._reader is not None
@@ -104,6 +110,8 @@ class Follower:
                 return self._finish_date()
             return False
         position = self._reader.position
+        size = sum(len(item.buffer) for item in items if isinstance(item, Block))
+        self.full_read = size >= self._settings.read_bytes_max // 2
         batches = self._rows_of(items)
         return self._write(Pending(batches, position, self.pipeline.seq))
 
@@ -112,35 +120,47 @@ class Follower:
         return self._reader is None and self._pending is None and not self._waiting_dates()
 
     def checkpoint(self) -> None:
-        """Save the pipeline's state if it moved; the sink is synced first so that no checkpoint is ahead of it."""
+        """Save the pipeline's state if it moved; the sink is synced first so that no checkpoint is ahead of it.
+
+        Raises SinkError. A disk that does not take the checkpoint is only told in `error`: a restart is then slower, not wrong.
+        """
         if self._pending is not None or self.position is None or self.position == self._checkpoint_position:
             return
         # A batch without rows moves the sink's own position up to here: no checkpoint is ever ahead of it.
         self._sink.write([self.pipeline.no_rows()], self.position, self.pipeline.seq)
         self._sink.sync()
-        self._checkpoints.save(self.position, self.pipeline.seq, self.pipeline.dump())
+        try:
+            self._checkpoints.save(self.position, self.pipeline.seq, self.pipeline.dump())
+        except OSError as error:
+            self.error = f"no checkpoint in {self._checkpoints.directory}: {error.strerror or error}"
+            return
         self._checkpoint_position = self.position
 
     def _rows_of(self, items: list[Item]) -> list[TableBatch]:
         batches = self.pipeline.process(items, self._clock.now_ns())
         if self._floors:
-            batches = [kept for batch in batches if (kept := after(batch, self._floors.get(batch.table, (0, 0)))) is not None]
+            batches = self._above_floors(batches)
             if all(self.pipeline.seq > floor[0] for floor in self._floors.values()):
                 self._floors = {}
         for item in items:
             if not isinstance(item, Damage):
-                ts = int(item.frame_ts[-1]) if hasattr(item, "frame_ts") else item.ts_recv
+                ts = int(item.frame_ts[-1]) if isinstance(item, Block) else item.ts_recv
                 self.last_ts_recv = max(self.last_ts_recv, ts)
         return batches
+
+    def _above_floors(self, batches: list[TableBatch]) -> list[TableBatch]:
+        """Without the rows that the sink had at the start."""
+        return [kept for batch in batches if (kept := after(batch, self._floors.get(batch.table, (0, 0)))) is not None]
 
     def _write(self, pending: Pending) -> bool:
         try:
             self._sink.write(pending.batches, pending.position, pending.seq)
         except SinkError as error:
-            self._failed(error, pending)
+            self._pending = pending
+            self._failed(error)
             return False
         self._pending = None
-        self.failures, self.error = 0, ""
+        self.failures, self.error, self._retry_at = 0, "", 0
         self.position = pending.position
         self.rows += sum(len(batch) for batch in pending.batches)
         now = self._clock.monotonic_ns()
@@ -149,11 +169,10 @@ class Follower:
             try:
                 self.checkpoint()
             except SinkError as error:
-                self.error = error.message
+                self._failed(error)
         return True
 
-    def _failed(self, error: SinkError, pending: Pending) -> None:
-        self._pending = pending
+    def _failed(self, error: SinkError) -> None:
         self.failures += 1
         self.error = error.message
         if error.facts.get("resume"):
@@ -167,49 +186,75 @@ class Follower:
         self._look_at = self._retry_at
 
     def _waiting_dates(self) -> list[int]:
-        done = max(self._checkpoints.done_through(), self._session_date)
+        if self._done is None:
+            self._done = self._done_at_start()
+        done = max(self._done, self._session_date)
         return [date for date in list_dates(self._source.root, self.stream) if date > done]
+
+    def _done_at_start(self) -> int:
+        """The last date that need not be delivered any more.
+
+        A live date that was finished is only ever rebuilt. An import can be asked for again, also because the sink was wiped: the
+        sink itself must have all of its dates.
+        """
+        done = self._checkpoints.done_through()
+        if self.pipeline.source == "import":
+            before = 0
+            for date in list_dates(self._source.root, self.stream):
+                if date > done:
+                    break
+                if self._sink.resume(self.stream, date).position is None:
+                    return before
+                before = date
+        return done
 
     def _open_next(self, now: int) -> bool:
         if now < self._look_at:
             return False
         self._look_at = now + int(self._settings.discover_s * NS)
-        dates = self._waiting_dates()
-        if not dates:
-            return False
         try:
+            dates = self._waiting_dates()
+            if not dates:
+                return False
             self._open_date(dates[0])
         except SinkError as error:
-            self.failures += 1
-            self.error = error.message
+            self._failed(error)
             return False
-        self.failures, self.error = 0, ""
+        self.failures, self.error, self._retry_at = 0, "", 0
         return True
 
     def _open_date(self, session_date: int) -> None:
         """Ask the sink how far it got, load the newest checkpoint at or before that, and read on from there."""
         point = self._sink.resume(self.stream, session_date)
-        first = Position(session_date, 1, 0)
         checkpoint = None
         if point.position is not None:
             checkpoint = self._checkpoints.newest(point.position, point.seq)
-        if checkpoint is not None:
-            self.pipeline = self._make_pipeline()
-            self.pipeline.load(checkpoint.state)
-        elif self.pipeline.session_date in (0, session_date):
+        if checkpoint is not None and not self._load(checkpoint):
+            checkpoint = None
+        if checkpoint is None and (self.pipeline.source != "import" or self.pipeline.session_date in (0, session_date)):
+            # A live date stands alone, also for a delivery that ran through the roll: its rows are those of any later replay.
             self.pipeline = self._make_pipeline()
             if self.pipeline.source == "import":
                 self._replay_earlier_dates(session_date)
         self.pipeline.begin_date(session_date, segment_context(self._source.root, self.stream, session_date))
         self._floors = dict(point.tables)
-        start = checkpoint.position if checkpoint is not None else first
+        start = checkpoint.position if checkpoint is not None else None
         self._reader = JournalReader(
-            self._source.root, self.stream, session_date, start=start if checkpoint is not None else None,
-            durable_path=self._source.durable_path,
-        )  # fmt: skip
+            self._source.root, self.stream, session_date, start=start, durable_path=self._source.durable_path
+        )
         self._session_date = session_date
         self.position = point.position
         self._checkpoint_position = checkpoint.position if checkpoint is not None else None
+
+    def _load(self, checkpoint: Checkpoint) -> bool:
+        """Take over a checkpoint's state; False when it is of another version (the journal serves as well)."""
+        self.pipeline = self._make_pipeline()
+        try:
+            self.pipeline.load(checkpoint.state)
+        except (BookError, KeyError, TypeError, ValueError):
+            self.pipeline = self._make_pipeline()
+            return False
+        return True
 
     def _replay_earlier_dates(self, session_date: int) -> None:
         """The books of an import carry over from date to date; without a checkpoint they are made again from its beginning."""
@@ -222,14 +267,21 @@ class Follower:
                 self.pipeline.process(items, 0)
 
     def _finish_date(self) -> bool:
+        assert self._reader is not None
+        ending = self._above_floors(self.pipeline.end_date(self._clock.now_ns()))
+        if ending:
+            return self._write(Pending(ending, self._reader.position, self.pipeline.seq))
         try:
             self.checkpoint()
             self._sink.close_stream(self.stream, self._session_date)
+            self._checkpoints.mark_done(self._session_date)
         except SinkError as error:
-            self.failures += 1
-            self.error = error.message
+            self._failed(error)
             return False
-        self._checkpoints.mark_done(self._session_date)
+        except OSError as error:
+            self._failed(SinkUnavailable(f"cannot write in {self._checkpoints.directory}: {error.strerror or error}"))
+            return False
+        self.failures, self._retry_at = 0, 0
         self._reader = None
         self._look_at = 0
         return True
