@@ -70,6 +70,8 @@ def import_file(request: ImportRequest, settings: Settings, clock: Clock, progre
         raise InputError(f"--channel {request.channel!r}: use one of {', '.join(CHANNELS)}")
     if not request.file.is_file():
         raise InputError(f"{request.file}: no such file")
+    if request.channel == "ticks" and not request.symbol:
+        raise InputError(f"{request.file}: the lines of a history reply name no symbol; give it with --symbol")
     digest = _digest(request)
     stream = f"iqfeed-{request.channel}-import-{digest[:8]}"
     lease = Lease(settings.run_dir / "leases" / f"import-{stream}")
