@@ -31,10 +31,11 @@ class Rig:
 
     home: Path
     stream: str = DEPTH
+    sync_s: float = 0.001
     sinks: list[JsonlSink] = field(default_factory=list)
 
     def start(self, **settings: float) -> Follower:
-        sink = JsonlSink(JsonlSettings(sync_s=0.001), self.home / "jsonl", SystemClock())
+        sink = JsonlSink(JsonlSettings(sync_s=self.sync_s), self.home / "jsonl", SystemClock())
         sink.open()
         self.sinks.append(sink)
         live = self.stream == DEPTH
@@ -119,7 +120,7 @@ def test_kills_at_any_step_leave_the_same_files(tmp_path: Path, stream: str, mak
 
 def test_a_position_that_cannot_be_saved_at_the_end_of_a_date_is_saved_later(tmp_path: Path) -> None:
     whole = expected(tmp_path, two_dates)
-    rig = Rig(tmp_path / "other")
+    rig = Rig(tmp_path / "other", sync_s=60)
     two_dates(rig.home)
     follower = rig.start(checkpoint_s=60, read_bytes_max=4000)
     positions = rig.home / "jsonl" / ".positions"
