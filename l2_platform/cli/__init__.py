@@ -4,6 +4,7 @@ Every module of this folder has `register(app)`; importing it must stay cheap (h
 `l2 --help` answers at once.
 """
 
+import errno
 import os
 import sys
 import traceback
@@ -27,6 +28,17 @@ MODULES = (
     "operate", "book", "sql", "gaps", "importing", "journal", "collect", "deliver", "simulate", "warehouse", "probe",
 )  # fmt: skip
 """In the order of `l2 --help`: what a newcomer needs first."""
+
+MACHINE_ADVICE = {
+    errno.EACCES: "change its owner or mode, or choose another L2_HOME",
+    errno.EPERM: "change its owner or mode, or choose another L2_HOME",
+    errno.EROFS: "choose an L2_HOME that can be written",
+    errno.ENOSPC: "free some space, or move L2_HOME (`l2 doctor`)",
+    errno.EDQUOT: "free some space, or move L2_HOME (`l2 doctor`)",
+    errno.EMFILE: "raise the limit of open files (`ulimit -n`, `l2 doctor`)",
+    errno.ENFILE: "raise the limit of open files (`l2 doctor`)",
+}
+"""What a person does about a refusal of the operating system: no defect of ours."""
 
 app = typer.Typer(
     name="l2",
@@ -83,9 +95,24 @@ def run(arguments: list[str]) -> int:
         # The reader of our output has gone (`l2 sql … | head`): nothing to say, and nothing left to flush.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        said = _machine_says(error)
+        return _fail(said or f"{type(error).__name__}: {error} (a defect; traceback: {_crash_log()})", 1)
     except Exception as error:  # noqa: BLE001 - the process edge: one line for the person, the traceback in a file
         return _fail(f"{type(error).__name__}: {error} (a defect; traceback: {_crash_log()})", 1)
     return code if isinstance(code, int) else 0
+
+
+def _machine_says(error: OSError) -> str:
+    """One line for what the machine refuses (a read-only or full disk, too many open files); empty for everything else."""
+    where = f"{error.filename}: " if isinstance(error.filename, str) and error.filename else ""
+    advice = MACHINE_ADVICE.get(error.errno or 0, "")
+    home = os.environ.get("L2_HOME", "")
+    if not advice and home and isinstance(error, FileNotFoundError | NotADirectoryError | FileExistsError):
+        # a folder of ours that cannot be made: `L2_HOME` is below something that is no ordinary folder
+        inside = str(error.filename).startswith(str(Path(home).absolute()))
+        advice = "L2_HOME cannot be made there; choose another L2_HOME" if inside and not Path(home).is_dir() else ""
+    return f"{where}{(error.strerror or str(error)).lower()}; {advice}" if advice else ""
 
 
 def _fail(message: str, code: int) -> int:

@@ -53,6 +53,7 @@ def cat(
     to_seq: Annotated[int | None, typer.Option("--to-seq", min=1, help="Last line.")] = None,
     controls: Annotated[bool, typer.Option("--controls", help="Show what the collector noted, too.")] = False,
     raw: Annotated[bool, typer.Option("--raw", help="The bytes as they were received, nothing else.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line: seq, ts_recv (UTC), line.")] = False,
 ) -> None:
     """Print the stored lines: seq, time of receipt (UTC), line; the newest session date unless --date is given.
 
@@ -62,6 +63,7 @@ def cat(
     from l2_platform.journal.reader import Block, Control, JournalReader
     from l2_platform.settings import load_settings
 
+    _check_wish(from_seq, to_seq, raw=raw, as_json=as_json)
     settings = load_settings()
     session_date = _chosen(settings, stream, date)[stream][-1]
     reader = JournalReader(
@@ -69,21 +71,25 @@ def cat(
     )
     out = sys.stdout.buffer
     damaged = False
+    seen = 0
     last = to_seq if to_seq is not None else 1 << 62
     while items := reader.read(READ_BYTES):
         for item in items:
             if isinstance(item, Block):
-                if int(item.frame_seq[-1]) + int(item.frame_count[-1]) > from_seq:
-                    out.write(_lines(item, from_seq, last, raw=raw))
+                seen = int(item.frame_seq[-1]) + int(item.frame_count[-1]) - 1
+                if seen >= from_seq:
+                    out.write(_lines(item, from_seq, last, raw=raw, as_json=as_json))
             elif isinstance(item, Control):
                 if controls and not raw and from_seq <= item.seq + 1 and item.seq <= last:
-                    out.write(_control_line(item.seq, item.ts_recv, item.event, item.fields))
+                    out.write(_control_line(item.seq, item.ts_recv, item.event, item.fields, as_json=as_json))
             elif item.seq_to == 0 or (item.seq_to >= from_seq and item.seq_from <= last):
                 damaged = True
                 note(f"damage at segment {item.position_from.segment}, offset {item.position_from.offset}: {item.reason}")
         if reader_is_past(items, last):
             break
     out.flush()
+    if seen < from_seq:
+        note(f"nothing from seq {from_seq} on: {stream} ends at seq {seen} on {session_date}")
     if damaged:
         raise typer.Exit(1)
 
@@ -120,21 +126,37 @@ def verify_dates(
 @app.command("seal")
 def seal(
     stream: Annotated[str | None, typer.Argument(help="One stream; all when left out.")] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Compress every closed segment now (the sealer of `l2 up` does it by itself). Example: `l2 journal seal`"""
-    from l2_platform.cli.output import line, note
+    from l2_platform.cli.output import note, records
+    from l2_platform.errors import LeaseHeld
     from l2_platform.journal.sealer import WORKER, seal_closed
     from l2_platform.monitoring.heartbeat import Lease
     from l2_platform.settings import load_settings
 
     settings = load_settings()
     names = _chosen(settings, stream, None)
-    with Lease(settings.run_dir / "leases" / WORKER):
+    lease = Lease(settings.run_dir / "leases" / WORKER)
+    try:
+        lease.acquire(wait=False)
+    except LeaseHeld as error:
+        raise LeaseHeld(f"{error.message}: the sealer of `l2 up` is at work and seals by itself; nothing to do here") from None
+    sealed = []
+    try:
         for name in names:
             for entry in seal_closed(settings.journal_dir, name, settings.journal):
+                sealed.append(
+                    {
+                        "stream": name, "session_date": entry.session_date, "file": entry.file,
+                        "raw_bytes": entry.raw_bytes, "bytes": entry.bytes,
+                    }
+                )  # fmt: skip
                 share = 100 * entry.bytes / max(entry.raw_bytes, 1)
-                line(f"{name} {entry.session_date} {entry.file}: {entry.raw_bytes} to {entry.bytes} bytes ({share:.1f} %)")
-    note("done")
+                note(f"{name} {entry.session_date} {entry.file}: {entry.raw_bytes} to {entry.bytes} bytes ({share:.1f} %)")
+    finally:
+        lease.release()
+    records(sealed, as_json=as_json, empty="nothing to seal: no closed segment is unsealed")
 
 
 def reader_is_past(items: list[Any], last: int) -> bool:
@@ -178,7 +200,7 @@ def _durable_path(settings: "Settings", stream: str) -> Any:
     return settings.run_dir / "durable" / stream if source_of(stream) == "live" else None
 
 
-def _lines(block: "Block", first: int, last: int, *, raw: bool) -> bytes:
+def _lines(block: "Block", first: int, last: int, *, raw: bool, as_json: bool) -> bytes:
     """The lines first..last of a block, each with its number and time, or the bytes alone."""
     from l2_platform.journal.frame import FrameFlag
 
@@ -191,14 +213,38 @@ def _lines(block: "Block", first: int, last: int, *, raw: bool) -> bytes:
         lines = [payload] if flags[index] & single else payload.splitlines(keepends=True)
         time = b"" if raw else _time_text(times[index])
         for seq, text in enumerate(lines, seq_first):
-            if first <= seq <= last:
+            if first <= seq <= last and as_json:
+                parts.append(_json_line({"seq": seq, "ts_recv": time.decode(), "line": _text(text)}))
+            elif first <= seq <= last:
                 parts.append(text if raw else b"%d\t%s\t%s\n" % (seq, time, text.rstrip(b"\r\n")))
     return b"".join(parts)
 
 
-def _control_line(seq: int, ts: int, event: str, fields: dict[str, Any]) -> bytes:
+def _check_wish(from_seq: int, to_seq: int | None, *, raw: bool, as_json: bool) -> None:
+    from l2_platform.errors import InputError
+
+    if to_seq is not None and to_seq < from_seq:
+        raise InputError(f"--to-seq {to_seq} is before --from-seq {from_seq}")
+    if raw and as_json:
+        raise InputError("--raw gives the bytes alone and --json wraps them: use one of them")
+
+
+def _json_line(fields: dict[str, Any]) -> bytes:
     import json
 
+    return json.dumps(fields, ensure_ascii=False).encode() + b"\n"
+
+
+def _text(line: bytes) -> str:
+    """A line as text; bytes that are no UTF-8 come out escaped."""
+    return line.rstrip(b"\r\n").decode("utf-8", "backslashreplace")
+
+
+def _control_line(seq: int, ts: int, event: str, fields: dict[str, Any], *, as_json: bool) -> bytes:
+    import json
+
+    if as_json:
+        return _json_line({"seq": seq, "ts_recv": _time_text(ts).decode(), "event": event, "fields": fields})
     return b"%d\t%s\t# %s %s\n" % (seq, _time_text(ts), event.encode(), json.dumps(fields, ensure_ascii=False).encode())
 
 

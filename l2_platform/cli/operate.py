@@ -1,5 +1,7 @@
 """`l2 up | down | status | logs | doctor | settings`: run an instance and look at it."""
 
+import json
+import re
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
 AsJson = Annotated[bool, typer.Option("--json", help="JSON instead of a table.")]
 DEMO_COST = "50 symbols, at most 2,000 messages/s, at most 1 GB of disk an hour"
 LOG_POLL_S = 0.2
+ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
+"""Terminal colours and cursor moves."""
 
 
 def register(app: typer.Typer) -> None:
@@ -97,6 +101,7 @@ def logs(
     name: Annotated[str | None, typer.Argument(help="A process, e.g. deliver-jsonl; all when left out.")] = None,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on showing new lines until Ctrl-C.")] = False,
     lines: Annotated[int, typer.Option("--lines", "-n", min=0, max=100_000, help="Lines from the end.")] = 20,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line: log and text.")] = False,
 ) -> None:
     """Show the end of the logs.
 
@@ -118,13 +123,15 @@ def logs(
     for key, path in chosen.items():
         tail, offsets[key] = _tail(path, lines)
         for text in tail:
-            output.line(text if name else f"{key}: {text}")
+            _show_log_line(key, text, prefixed=name is None, as_json=as_json)
+        if name is not None and not tail and lines and not follow:
+            output.note(f"{path} is empty: {name} has had nothing to say")
     clock = SystemClock()
     while follow:
         for key, path in chosen.items():
             fresh, offsets[key] = _since(path, offsets[key])
             for text in fresh:
-                output.line(text if name else f"{key}: {text}")
+                _show_log_line(key, text, prefixed=name is None, as_json=as_json)
         clock.sleep(LOG_POLL_S)
 
 
@@ -206,7 +213,7 @@ class _Progress:
 
 def _cost(settings: "Settings") -> str:
     simulator = settings.simulator
-    if simulator.symbols <= 50 and simulator.rate <= 600:
+    if simulator.symbols <= 50 and simulator.rate <= 400:
         return DEMO_COST
     return f"{simulator.symbols:,} symbols, {simulator.rate:,.0f} messages/s on average (the default: {DEMO_COST})"
 
@@ -235,7 +242,8 @@ def _show_status(found: "Status") -> None:
             output.line(f"  {name:<10} {address}")
     free, reserve = output.text_from_bytes(found.disk_free_bytes), output.text_from_bytes(found.disk_reserve_bytes)
     output.line(f"  disk       {free} free (reserve {reserve}), {found.disk_state}")
-    output.line(f"{found.overall.value}{': ' + '; '.join(found.reasons) if found.reasons else ''}")
+    reasons = "; ".join(found.reasons) or ("" if found.parts else "`l2 up` starts everything")
+    output.line(f"{found.overall.value}{': ' + reasons if reasons else ''}")
 
 
 def _part_row(part: "PartStatus") -> list[Any]:
@@ -296,6 +304,17 @@ def _setting_text(value: Any, secret: type) -> str:
     if isinstance(value, tuple):
         return ",".join(str(item) for item in value)
     return "" if value is None else str(value)
+
+
+def _show_log_line(name: str, text: str, *, prefixed: bool, as_json: bool) -> None:
+    """One line of a log; colours that a program wrote into its log reach a terminal only."""
+    if as_json or not sys.stdout.isatty():
+        text = ANSI.sub("", text)
+    if as_json:
+        # one object a line, also on a terminal: it never ends while following
+        output.line(json.dumps({"log": name, "text": text}, ensure_ascii=False))
+    else:
+        output.line(f"{name}: {text}" if prefixed else text)
 
 
 def _tail(path: "Path", count: int) -> tuple[list[str], int]:

@@ -40,6 +40,7 @@ def probe(
     """
     from l2_platform.clock import SystemClock
     from l2_platform.collectors.link import session_options
+    from l2_platform.errors import FeedError
     from l2_platform.feeds.iqfeed.probe import ProbeTarget, run_probe
     from l2_platform.settings import load_settings
 
@@ -53,7 +54,12 @@ def probe(
         symbols=_chosen(symbols, settings),
         seconds=seconds,
     )
-    report = run_probe(target, SystemClock(), lambda step: output.note(f"asking: {step}"))
+    try:
+        report = run_probe(target, SystemClock(), lambda step: output.note(f"asking: {step}"))
+    except FeedError as error:
+        simulated = "start the simulated market first (`l2 up` or `l2 simulate`), or set L2_FEED__KIND=iqfeed"
+        advice = simulated if settings.feed.kind == "simulated" else "is IQConnect up, and are L2_FEED__HOST and the ports right?"
+        raise FeedError(f"{error.message}; {advice}") from None
     path = _keep(report, settings)
     if as_json:
         output.print_json({**report.as_dict(), "file": path})

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from clickhouse_connect.driver.client import Client
     from clickhouse_connect.driver.exceptions import ClickHouseError
 
+    from l2_platform.warehouse.statement import Statement
+
 ROWS_SHOWN: Final = 1000
 """A terminal gets this many rows; files and pipes get all."""
 CHUNK_BYTES: Final = 1 << 20
@@ -47,6 +49,7 @@ def sql(
     ] = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Write to this file; it appears when it is whole.")] = None,
     param: Annotated[list[str] | None, typer.Option("--param", "-p", metavar="K=V", help="Fills {K:Type}.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="The same as --format json.")] = False,
     write: Annotated[bool, typer.Option("--write", help="Allow statements that change something.")] = False,
 ) -> None:
     """Ask the tables (ClickHouse SQL); starts the warehouse for the time of the query when it does not run.
@@ -57,20 +60,28 @@ def sql(
 
     from l2_platform.settings import load_settings
     from l2_platform.warehouse.client import connect
+    from l2_platform.warehouse.errors import QueryFailed
     from l2_platform.warehouse.schema import migrate
+    from l2_platform.warehouse.statement import parse_statement
 
     text = sys.stdin.read() if query == "-" else query
     if not text.strip():
         raise InputError('the query is empty; try `l2 sql "SHOW TABLES"`')
-    chosen = _format(form, out)
+    if as_json and form not in {None, Format.json}:
+        raise InputError(f"--json and --format {form}: say one of them")
+    chosen = _format(Format.json if as_json else form, out)
     parameters = _parameters(param or [])
     settings = load_settings()
     database = settings.clickhouse.database
+    try:
+        statement = parse_statement(text.encode())
+    except QueryFailed as error:
+        raise InputError(_short(error.message)) from None
     client = connect(settings)
     try:
         migrate(client, database)
         client.database = database
-        _answer(client, text.strip().rstrip(";"), chosen, out, parameters, write=write)
+        _answer(client, text.strip().rstrip(";"), statement, chosen, out, parameters, write=write)
     except ClickHouseError as error:
         raise _explained(error, client, database) from None
     finally:
@@ -78,11 +89,9 @@ def sql(
 
 
 def _answer(
-    client: "Client", text: str, chosen: Format, out: Path | None, parameters: dict[str, str], *, write: bool
-) -> None:
-    from l2_platform.warehouse.statement import parse_statement
-
-    statement = parse_statement(text.encode())
+    client: "Client", text: str, statement: "Statement", chosen: Format, out: Path | None, parameters: dict[str, str],
+    *, write: bool,
+) -> None:  # fmt: skip
     settings: dict[str, Any] = {} if write else {"readonly": 2}
     if not statement.streams:
         client.command(text, parameters=parameters, settings=settings)
@@ -233,4 +242,6 @@ def _short(message: str) -> str:
     text = match.group(2) if match else message
     for end in (". Expected one of:", " In scope ", "\n"):
         text = text.split(end)[0]
-    return f"{text.strip().rstrip('.')}."
+    # the engine's name of the error, (UNKNOWN_TABLE), says nothing more
+    text = re.sub(r"\s*\([A-Z_]+\)\.?\s*$", "", text.strip())
+    return f"{text.rstrip('.')}."

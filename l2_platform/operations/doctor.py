@@ -99,6 +99,8 @@ def check_home(settings: Settings) -> Finding:
     folder = settings.home
     while not folder.exists():
         folder = folder.parent
+    if not folder.is_dir():
+        return Finding("home", Level.FAIL, f"{folder} is no folder", "choose another L2_HOME")
     if not os.access(folder, os.W_OK | os.X_OK):
         return Finding("home", Level.FAIL, f"{folder} cannot be written", "choose another L2_HOME, or change its owner")
     return Finding("home", Level.OK, str(settings.home))
@@ -144,10 +146,10 @@ def check_ports(settings: Settings, clock: Clock) -> Iterator[Finding]:
     wanted = [
         (port, part.name) for part in plan_parts(settings) for port in part.ports if part.name != "dagster-daemon"
     ]
-    busy = [(port, name) for port, name in wanted if not port_is_free(port)]
-    for port, name in busy:
-        text = f"port {port} ({name}) is taken{owner_of(port)}"
-        yield Finding("ports", Level.FAIL, text, "end that program, or move all ports with L2_PORTS__BASE (e.g. 20000)")
+    busy = [f"{port} ({name}){owner_of(port)}" for port, name in wanted if not port_is_free(port)]
+    if busy:
+        text = f"port {busy[0]} is taken" if len(busy) == 1 else f"ports {', '.join(busy)} are taken"
+        yield Finding("ports", Level.FAIL, text, "end what holds them, or move all ports with L2_PORTS__BASE (e.g. 20000)")
     if not busy:
         yield Finding("ports", Level.OK, f"{', '.join(str(port) for port, _ in wanted)} are free")
 

@@ -1,6 +1,11 @@
 """The edge of the command line: one line and an exit code for every end."""
 
+import errno
+import json
+import os
 import re
+import subprocess
+import sys
 
 import pytest
 import typer
@@ -37,6 +42,26 @@ def test_defect_is_one_line_and_a_traceback_in_a_file(monkeypatch, capsys, tmp_p
     assert "ZeroDivisionError" in (tmp_path / "logs" / path).read_text()
 
 
+@pytest.mark.parametrize("code", [errno.EROFS, errno.ENOSPC, errno.EACCES])
+def test_a_refusal_of_the_machine_is_no_defect(monkeypatch, capsys, tmp_path, code):
+    monkeypatch.setenv("L2_HOME", str(tmp_path))
+    assert run_with(monkeypatch, OSError(code, os.strerror(code), "/data/l2/run")) == 1
+    said = capsys.readouterr().err
+    assert said.startswith(f"error: /data/l2/run: {os.strerror(code).lower()}; ")
+    assert said.count("\n") == 1
+    assert not (tmp_path / "logs").exists()
+
+
+@pytest.mark.parametrize("command", [["up"], ["sql", "SELECT 1"], ["warehouse"], ["simulate"], ["collect", "iqfeed-depth-0"]])
+def test_a_home_that_cannot_be_made_is_one_line(monkeypatch, capsys, tmp_path, command):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("L2_HOME", str(tmp_path / "file"))
+    assert cli.run(command) == 1
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert "choose another L2_HOME" in said
+
+
 def test_wrong_option_points_to_the_help(capsys):
     assert cli.run(["status", "--nonsense"]) == 2
     assert capsys.readouterr().err == "error: No such option: --nonsense (see `l2 status --help`)\n"
@@ -69,6 +94,40 @@ def test_logs_show_the_end_of_one(monkeypatch, capsys, tmp_path):
     assert capsys.readouterr().out == "line 98\nline 99\n"
     assert cli.run(["logs", "sealr"]) == 2
     assert "sealer" in capsys.readouterr().err
+
+
+def test_logs_in_a_pipe_have_no_colour_and_can_be_json(monkeypatch, capsys, tmp_path):
+    monkeypatch.setenv("L2_HOME", str(tmp_path))
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "logs" / "daemon.log").write_text("\x1b[32m10:00\x1b[0m - \x1b[34mINFO\x1b[0m - ok\n")
+    assert cli.run(["logs", "daemon"]) == 0
+    assert capsys.readouterr().out == "10:00 - INFO - ok\n"
+    assert cli.run(["logs", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"log": "daemon", "text": "10:00 - INFO - ok"}
+
+
+def test_status_of_nothing_says_how_to_start(monkeypatch, capsys, tmp_path):
+    monkeypatch.setenv("L2_HOME", str(tmp_path))
+    assert cli.run(["status"]) == 3
+    assert capsys.readouterr().out.splitlines()[-1] == "not running: `l2 up` starts everything"
+
+
+@pytest.mark.parametrize("query", ["SELECT 1; SELECT 2", "SELECT 1 INTO OUTFILE 'x'", "  "])
+def test_a_query_that_cannot_be_is_refused_before_a_warehouse_starts(monkeypatch, capsys, tmp_path, query):
+    monkeypatch.setenv("L2_HOME", str(tmp_path))
+    assert cli.run(["sql", query]) == 2
+    assert "Code:" not in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_sql_takes_one_format(capsys):
+    assert cli.run(["sql", "SELECT 1", "--json", "--format", "csv"]) == 2
+    assert "one of them" in capsys.readouterr().err
+
+
+def test_a_control_command_does_not_wait_for_kernels():
+    code = "import sys, l2_platform.feeds.iqfeed.simulator.control; sys.exit('numba' in sys.modules or 'numpy' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_every_module_registers_its_commands():

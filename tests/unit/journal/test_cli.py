@@ -50,6 +50,27 @@ def test_cat_raw_gives_the_bytes_of_the_newest_date(home, capfdbinary):
     assert capfdbinary.readouterr().out == b"\xff,not text\r\n"
 
 
+def test_cat_as_json_keeps_bytes_that_are_no_text(home, capfd):
+    assert run(["journal", "cat", NAME, "--json"]) == 0
+    assert json.loads(capfd.readouterr().out) == {"seq": 1, "ts_recv": "2024-01-03T16:40:00.000000000Z", "line": "\\xff,not text"}
+
+
+def test_cat_says_why_there_is_nothing(home, capfd):
+    assert run(["journal", "cat", NAME, "--from-seq", "99"]) == 0
+    assert "ends at seq 1" in capfd.readouterr().err
+    assert run(["journal", "cat", NAME, "--from-seq", "9", "--to-seq", "3"]) == 2
+    assert "--to-seq 3 is before --from-seq 9" in capfd.readouterr().err
+
+
+def test_seal_as_json_names_each_segment(home, capsys):
+    assert run(["journal", "seal", "--json"]) == 0
+    assert [(row["session_date"], row["file"]) for row in json.loads(capsys.readouterr().out)] == [
+        (DATE, "000001.l2z"), (DATE, "000002.l2z"),
+    ]  # fmt: skip
+    assert run(["journal", "seal"]) == 0
+    assert "nothing to seal" in capsys.readouterr().out
+
+
 def test_verify_exit_code_tells(home, capsys):
     assert run(["journal", "verify"]) == 0
     assert "all is well: 2 session dates" in capsys.readouterr().out

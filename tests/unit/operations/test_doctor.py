@@ -54,6 +54,39 @@ def test_taken_port_is_named_with_its_owner():
     assert doctor.port_is_free(port)
 
 
+def two_taken_ports() -> tuple[int, list[socket.socket]]:
+    """A base whose first and third port are held by the sockets given back."""
+    for base in range(31_000, 60_000, 100):
+        held = [socket.socket(), socket.socket()]
+        try:
+            for listener, port in zip(held, (base, base + 2), strict=True):
+                listener.bind(("127.0.0.1", port))
+                listener.listen()
+        except OSError:
+            for listener in held:
+                listener.close()
+        else:
+            return base, held
+    raise AssertionError("no free ports")
+
+
+def test_all_taken_ports_are_one_finding(tmp_path, clock):
+    base, held = two_taken_ports()
+    try:
+        findings = list(doctor.check_ports(Settings(home=tmp_path, ports={"base": base}), clock))
+    finally:
+        for listener in held:
+            listener.close()
+    assert [finding.level for finding in findings] == [Level.FAIL]
+    assert f"{base + 2} (warehouse)" in findings[0].text
+    assert f"{base} (dagster-webserver)" in findings[0].text
+
+
+def test_a_home_below_a_file_fails(tmp_path):
+    (tmp_path / "file").write_text("")
+    assert doctor.check_home(Settings(home=tmp_path / "file")).level is Level.FAIL
+
+
 def test_disk_below_the_reserve_fails_with_advice(tmp_path):
     finding = doctor.check_disk(Settings(home=tmp_path, disk={"reserve_bytes": 1 << 49}))
     assert finding.level is Level.FAIL
