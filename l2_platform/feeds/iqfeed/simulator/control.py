@@ -10,14 +10,17 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from l2_platform.errors import ConfigError, InputError
-from l2_platform.feeds.iqfeed.simulator.live import LiveMarket
-from l2_platform.feeds.iqfeed.simulator.network import Connection
-from l2_platform.feeds.iqfeed.simulator.streaming import StreamingService
 
 if TYPE_CHECKING:
+    # the client of the port (`ask`) must not wait for compiled kernels
+    from l2_platform.feeds.iqfeed.simulator.live import LiveMarket
     from l2_platform.feeds.iqfeed.simulator.loop import Simulator
+    from l2_platform.feeds.iqfeed.simulator.network import Connection
+    from l2_platform.feeds.iqfeed.simulator.streaming import StreamingService
 
 CHANNELS: Final = {"depth": "level2", "level1": "level1", "lookup": "lookup", "admin": "admin"}
+SECONDS_MAX: Final = 1_000_000
+"""Longest fault, s."""
 
 
 class ControlService:
@@ -50,13 +53,13 @@ class ControlService:
             "stop": self._stop,
         }
 
-    def opened(self, connection: Connection) -> None:
+    def opened(self, connection: "Connection") -> None:
         """Nothing is sent before a command."""
 
-    def closed(self, connection: Connection) -> None:
+    def closed(self, connection: "Connection") -> None:
         """Nothing is kept per client."""
 
-    def received(self, connection: Connection, line: str) -> None:
+    def received(self, connection: "Connection", line: str) -> None:
         """Answer one line."""
         connection.send(json.dumps(self.execute(line)).encode() + b"\n")
 
@@ -76,7 +79,7 @@ class ControlService:
             reason = f"{error.args[0]} is missing" if isinstance(error, KeyError) else str(error)
             return {"ok": False, "error": f"{name}: {reason}"}
 
-    def _targets(self, command: dict[str, Any]) -> list[Connection]:
+    def _targets(self, command: dict[str, Any]) -> "list[Connection]":
         channel = command.get("channel")
         if channel not in CHANNELS:
             raise InputError(f"channel must be one of {', '.join(CHANNELS)}, not {channel!r}")
@@ -96,7 +99,7 @@ class ControlService:
             raise InputError(f"unknown symbol {name}")
         return number
 
-    def _streaming(self, command: dict[str, Any]) -> list[StreamingService]:
+    def _streaming(self, command: dict[str, Any]) -> "list[StreamingService]":
         channel = command.get("channel")
         services: dict[str, StreamingService] = {"depth": self._simulator.level2, "level1": self._simulator.level1}
         if channel is None:
@@ -139,6 +142,8 @@ class ControlService:
         if channel not in CHANNELS:
             raise InputError(f"channel must be one of {', '.join(CHANNELS)}, not {channel!r}")
         seconds = float(command["seconds"])
+        if not 0 <= seconds < SECONDS_MAX:
+            raise InputError(f"seconds must be from 0 to {SECONDS_MAX:,}, not {seconds:g}")
         self._simulator.network.refuse(CHANNELS[channel], seconds)
         return {"channel": channel, "seconds": seconds}
 
@@ -146,7 +151,10 @@ class ControlService:
         return self._switch(command, "half_open", True)
 
     def _stall(self, command: dict[str, Any]) -> dict[str, Any]:
-        until = self._simulator.clock.monotonic_ns() + int(float(command["seconds"]) * 1e9)
+        seconds = float(command["seconds"])
+        if not 0 <= seconds < SECONDS_MAX:
+            raise InputError(f"seconds must be from 0 to {SECONDS_MAX:,}, not {seconds:g}")
+        until = self._simulator.clock.monotonic_ns() + int(seconds * 1e9)
         return self._switch(command, "stalled_until_ns", until)
 
     def _split(self, command: dict[str, Any]) -> dict[str, Any]:
@@ -227,7 +235,9 @@ class ControlService:
         self._simulator.stopping = True
         return {"stopping": True}
 
-    def _market(self) -> LiveMarket:
+    def _market(self) -> "LiveMarket":
+        from l2_platform.feeds.iqfeed.simulator.live import LiveMarket
+
         source = self._simulator.source
         if not isinstance(source, LiveMarket):
             raise InputError("a recording is played; this works on the generated market only")
