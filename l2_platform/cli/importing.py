@@ -36,11 +36,11 @@ def import_files(
         raise InputError(f"--feed {feed!r}: iqfeed is the one format that can be imported")
     settings = load_settings()
     session_date = session_date_from_text(date, "--date") if date is not None else None
-    for file in files:
-        if not file.is_file():
-            raise InputError(f"{file}: no such file; nothing was imported")
     prepare_numba(settings.cache_dir / "numba")
-    from l2_platform.collectors.importing import ImportRequest, ImportResult, import_file
+    from l2_platform.collectors.importing import ImportRequest, ImportResult, check_file, import_file
+
+    for file in files:
+        check_file(file)
 
     def show(result: ImportResult) -> None:
         if as_json:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -23,7 +24,7 @@ from l2_platform.errors import InputError, L2Error, SinkUnavailable
 from l2_platform.feeds.iqfeed.recognise import Recognised, recognise
 from l2_platform.journal.frame import FrameFlag
 from l2_platform.journal.importing import write_finished_stream
-from l2_platform.journal.reader import list_dates, list_streams
+from l2_platform.journal.reader import list_dates, list_streams, segment_context
 from l2_platform.market.sessions import load_calendar
 from l2_platform.monitoring.heartbeat import Lease
 from l2_platform.settings import Settings
@@ -68,29 +69,66 @@ def import_file(request: ImportRequest, settings: Settings, clock: Clock, progre
     """Check, journal, deliver; InputError (and nothing imported) for a file that cannot be used."""
     if request.channel not in CHANNELS:
         raise InputError(f"--channel {request.channel!r}: use one of {', '.join(CHANNELS)}")
-    if not request.file.is_file():
-        raise InputError(f"{request.file}: no such file")
+    if request.symbol is not None and request.channel != "ticks":
+        raise InputError(f"--symbol is for history replies (--channel ticks); the lines of a {request.channel} file name their symbols")
+    check_file(request.file)
     if request.channel == "ticks" and not request.symbol:
         raise InputError(f"{request.file}: the lines of a history reply name no symbol; give it with --symbol")
     digest = _digest(request)
     stream = f"iqfeed-{request.channel}-import-{digest[:8]}"
     lease = Lease(settings.run_dir / "leases" / f"import-{stream}")
     lease.acquire(wait=True)
-    already = stream in list_streams(settings.journal_dir)
-    lines = 0
-    if not already:
-        lines = _journal(request, stream, digest, settings, clock, progress)
-    rows = {
-        name: deliver_import(name, stream, request.symbol, settings, clock, progress)
-        for name in enabled_sinks(settings)
-    }
-    return ImportResult(request.file, stream, list_dates(settings.journal_dir, stream), lines, rows, already)
+    try:
+        already = stream in list_streams(settings.journal_dir)
+        lines = 0
+        if already:
+            _check_same(request, stream, digest, settings)
+        else:
+            lines = _journal(request, stream, digest, settings, clock, progress)
+        rows = {name: deliver_import(name, stream, settings, clock, progress) for name in enabled_sinks(settings)}
+        return ImportResult(request.file, stream, list_dates(settings.journal_dir, stream), lines, rows, already)
+    finally:
+        # A copy of the file in the same command would wait for this very process.
+        lease.release()
 
 
-def deliver_import(
-    sink_name: str, stream: str, symbol: str | None, settings: Settings, clock: Clock, progress: Progress
-) -> int:
+def check_file(file: Path) -> None:
+    """InputError when there is no plain file."""
+    if not file.exists():
+        raise InputError(f"{file}: no such file; nothing was imported")
+    if not file.is_file():
+        raise InputError(f"{file}: not a plain file (it is read twice: write a pipe's output to a file first); nothing was imported")
+
+
+def _first_context(stream: str, settings: Settings) -> dict[str, Any]:
+    dates = list_dates(settings.journal_dir, stream)
+    return (segment_context(settings.journal_dir, stream, dates[0]) if dates else None) or {}
+
+
+def _check_same(request: ImportRequest, stream: str, digest: str, settings: Settings) -> None:
+    """A file has one stream: InputError when it is asked for with another meaning than it has in the journal."""
+    dates = list_dates(settings.journal_dir, stream)
+    context = _first_context(stream, settings)
+    if context.get("sha256", digest) != digest:
+        raise InputError(
+            f"{request.file}: the journal has another file ({context.get('file')}) as {stream}: the first eight digits of their "
+            "SHA-256 are the same; add an empty line to the end of this file and import it again"
+        )
+    instead = ""
+    if request.symbol not in (None, context.get("default_symbol")):
+        instead = f"as symbol {context.get('default_symbol')}, not {request.symbol}"
+    elif request.session_date is not None and request.session_date not in dates:
+        instead = f"on {', '.join(map(str, dates))}, not {request.session_date}"
+    if instead:
+        raise InputError(
+            f"{request.file}: it is in the journal already ({stream}) {instead}; nothing was changed. To import it anew, delete "
+            f"{settings.journal_dir / stream} and what was delivered of it first"
+        )
+
+
+def deliver_import(sink_name: str, stream: str, settings: Settings, clock: Clock, progress: Progress) -> int:
     """Bring one sink to the end of an import; the rows it took."""
+    symbol = _first_context(stream, settings).get("default_symbol")
     sink = make_sink(sink_name, settings)
     sink.open()
     try:
@@ -105,17 +143,15 @@ def deliver_import(
                     f"{sink_name} does not take the rows: {follower.error or 'no answer'}; the file is in the journal, "
                     "run the same command again when the sink works"
                 )
-            elif follower.behind or follower.error:
-                clock.sleep(0.05)
             else:
-                clock.sleep(0.01)
+                clock.sleep(0.05 if follower.error else 0.01)
         return follower.rows
     finally:
         sink.close()
 
 
 def _digest(request: ImportRequest) -> str:
-    """SHA-256 of the file as it is, and of what changes its meaning."""
+    """SHA-256 of the file as it is (packed, when it is)."""
     digest = hashlib.sha256()
     try:
         with request.file.open("rb") as file:
@@ -138,7 +174,12 @@ def _journal(
         buffer = np.memmap(plain, np.uint8, "r")
         found = recognise(buffer, request.file, request.channel, request.session_date, request.symbol)
         ends = _line_ends(buffer)
-        dates = _session_dates(request, found, settings, len(ends))
+        try:
+            dates = _session_dates(request, found, settings, len(ends))
+        except InputError as error:
+            raise InputError(
+                f"{request.file}: {error.message}; are the dates of its lines right? If so, give the session date with --date"
+            ) from None
         context = dict(found.context) | {
             "symbols": sorted(found.symbols), "file": request.file.name, "sha256": digest, "default_symbol": request.symbol,
         }  # fmt: skip

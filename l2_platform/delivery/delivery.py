@@ -91,9 +91,10 @@ class Delivery:
 
     def run(self, *, wait: bool) -> int:
         """Until SIGTERM or SIGINT; the exit code."""
+        # While it waits for the lease a signal ends it at once: there is nothing to drain yet.
+        self._lease.acquire(wait=wait)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._stop)
-        self._lease.acquire(wait=wait)
         pulse = threading.Thread(target=self._pulse, name="heartbeat", daemon=True)
         pulse.start()
         try:
@@ -101,6 +102,7 @@ class Delivery:
         finally:
             self._ended.set()
             pulse.join()
+            self._beat(self._state)
 
     def _work(self) -> int:
         pause = self._settings.delivery.flush_ms / 1000
@@ -203,8 +205,6 @@ class Delivery:
                 clean = False
                 sys.stderr.write(f"deliver-{self.name}: {error.message}\n")
         self._state = "stopped"
-        self._ended.set()
-        self._beat("stopped")
         return 0 if clean else 1
 
 
