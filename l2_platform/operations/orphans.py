@@ -10,7 +10,8 @@ from collections.abc import Callable
 import psutil
 
 from l2_platform.clock import Clock
-from l2_platform.operations.plan import STOP_ORDER, plan_parts
+from l2_platform.monitoring.heartbeat import read_heartbeat
+from l2_platform.operations.plan import STOP_ORDER, Health, plan_parts
 from l2_platform.operations.supervisord import socket_path
 from l2_platform.settings import Settings
 
@@ -36,6 +37,19 @@ def find_orphans(settings: Settings) -> dict[str, psutil.Process]:
                 found[name if name not in found else f"{name}-{process.pid}"] = process
         except psutil.NoSuchProcess:
             continue
+    return found
+
+
+def find_started_by_hand(settings: Settings) -> dict[str, int]:
+    """Worker → pid, for workers that run without the process manager; call it only when none answers and there are no orphans.
+
+    The warehouse is left out: any command may have started one, and it ends by itself.
+    """
+    found = {}
+    for part in plan_parts(settings):
+        record = read_heartbeat(settings.run_dir / "heartbeats" / f"{part.name}.json")
+        if part.health is Health.HEARTBEAT and record is not None and record.alive():
+            found[part.name] = record.pid
     return found
 
 

@@ -14,7 +14,7 @@ from l2_platform.journal.durable import read_durable
 from l2_platform.journal.layout import list_streams
 from l2_platform.operations import disk
 from l2_platform.operations.health import examine
-from l2_platform.operations.orphans import find_orphans
+from l2_platform.operations.orphans import find_orphans, find_started_by_hand
 from l2_platform.operations.plan import addresses, plan_parts
 from l2_platform.operations.supervisord import Supervisor
 from l2_platform.settings import Settings
@@ -87,6 +87,7 @@ def read_status(settings: Settings, clock: Clock) -> Status:
     """Look at everything; takes about `CPU_SAMPLE_S`, raises nothing for what does not run."""
     supervisor = Supervisor(settings, clock)
     reasons: list[str] = []
+    hint = ""
     parts: list[PartStatus] = []
     try:
         running = supervisor.processes()
@@ -95,6 +96,9 @@ def read_status(settings: Settings, clock: Clock) -> Status:
         left = find_orphans(settings)
         if left:
             reasons.append(f"the process manager is gone, {', '.join(left)} still run; `l2 up` adopts them")
+        else:
+            by_hand = ", ".join(f"{name} (pid {pid})" for name, pid in find_started_by_hand(settings).items())
+            hint = f"only what was started by hand runs: {by_hand}" if by_hand else ""
     if running is not None:
         parts = list(_parts(settings, clock, supervisor))
         reasons += [f"{part.name}: {part.reason}" for part in parts if not part.healthy]
@@ -110,6 +114,8 @@ def read_status(settings: Settings, clock: Clock) -> Status:
         overall = Overall.NOT_RUNNING if state is disk.DiskState.STOPPED else Overall.DEGRADED
     else:
         overall = Overall.DEGRADED if reasons else Overall.HEALTHY
+    if hint:
+        reasons.append(hint)
     return Status(
         overall, reasons, str(settings.home), parts, list(_streams(settings, clock)), addresses(settings),
         disk.free_bytes(settings.home), settings.disk.reserve_bytes, state.value,

@@ -17,13 +17,15 @@ from l2_platform.monitoring.heartbeat import Lease
 from l2_platform.operations import disk, doctor
 from l2_platform.operations.health import Vitals, examine
 from l2_platform.operations.kernels import last_line, warm
-from l2_platform.operations.orphans import find_orphans, stop_orphans_in_order
+from l2_platform.operations.orphans import find_orphans, find_started_by_hand, stop_orphans_in_order
 from l2_platform.operations.plan import Part, Phase, plan_parts
 from l2_platform.operations.preparation import prepare_home
 from l2_platform.operations.supervisord import Supervisor, render_config
 from l2_platform.settings import Settings
 
 POLL_S = 0.25
+ORPHANS_GONE_S = 3.0
+"""Longest wait for killed leftovers to disappear, s."""
 FEED_WAIT_S = 20.0
 """Longest time that collectors wait for the simulated market, s."""
 
@@ -77,6 +79,15 @@ def _up(settings: Settings, clock: Clock, reporter: Reporter) -> UpResult:
     if orphans:
         reporter.step(f"adopting {len(orphans)} processes of a killed process manager")
         stop_orphans_in_order(settings, orphans, clock, reporter.step)
+    by_hand = find_started_by_hand(settings)
+    # what was killed a moment ago may take its time to go
+    deadline = clock.monotonic_ns() + int(ORPHANS_GONE_S * 1e9)
+    while orphans and by_hand and clock.monotonic_ns() < deadline:
+        clock.sleep(POLL_S)
+        by_hand = find_started_by_hand(settings)
+    if by_hand:
+        named = ", ".join(f"{name} (pid {pid})" for name, pid in by_hand.items())
+        raise LeaseHeld(f"{named} runs already, started by hand; end it with Ctrl-C or `kill`, then `l2 up`")
     reporter.step("checking this machine")
     bad = [finding for finding in doctor.quick(settings, clock) if finding.level is doctor.Level.FAIL]
     if bad:
