@@ -8,6 +8,7 @@ import typer
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+    from l2_platform.clock import Clock
     from l2_platform.replay.books import BookReader, BookView
     from l2_platform.settings import Settings
 
@@ -23,12 +24,12 @@ Date = Annotated[str | None, typer.Option("--date", help="Session date, YYYY-MM-
 
 
 class _ShowFirst(typer.core.TyperGroup):
-    """`l2 book SYMBOL …` means `l2 book show SYMBOL …`."""
+    """`l2 book SYMBOL …` means `l2 book show SYMBOL …`, options first or last; a symbol called show needs both words."""
 
-    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        if args and args[0] not in self.commands and not args[0].startswith("-"):
+    def parse_args(self, ctx: Any, args: list[str]) -> Any:
+        if args and args[0] not in self.commands and args[0] not in ctx.help_option_names:
             args = ["show", *args]
-        return super().resolve_command(ctx, args)
+        return super().parse_args(ctx, args)
 
 
 def register(root: typer.Typer) -> None:
@@ -60,7 +61,6 @@ def show(
     settings = load_settings()
     prepare_numba(settings.cache_dir / "numba")
     from l2_platform.delivery.pipeline import source_of
-    from l2_platform.market.sessions import load_calendar
     from l2_platform.replay.books import BookReader, stream_of
 
     if watch and at is not None:
@@ -71,12 +71,12 @@ def show(
         name, wanted = _date_of(settings, symbol, instant, stream)
     else:
         name, wanted = stream_of(settings, symbol, wanted, stream)
+    if watch and source_of(name) != "live":
+        raise InputError(f"--watch follows a live stream; {name} has {symbol} and is no live one: leave --watch out, or use --at")
+    if instant is not None:
+        _check_instant(settings, name, wanted, instant, f"--at {at}")
     reader = BookReader(settings, name, wanted, from_checkpoint=instant is None, levels=levels)
     if instant is not None:
-        live = source_of(name) == "live"
-        windows = load_calendar(settings.calendar_name if live else "XNYS", 0.0).windows(wanted)
-        if not (windows[0].start <= instant <= windows[-1].end) and not live:
-            raise InputError(f"--at {at} is outside the session of {wanted} (04:00 to 20:00 New York on a full day)")
         reader.advance_to(instant)
     else:
         reader.follow()
@@ -86,14 +86,39 @@ def show(
     _print(reader.view(symbol, levels), as_json)
 
 
+def _check_instant(settings: "Settings", stream: str, session_date: int, instant: int, option: str) -> None:
+    """InputError when the session date does not own the instant; dates that are no session were named by a person and own all."""
+    from l2_platform.collectors.importing import calendar_of_imports
+    from l2_platform.delivery.pipeline import source_of
+    from l2_platform.errors import InputError
+    from l2_platform.market.sessions import load_calendar
+
+    live = source_of(stream) == "live"
+    name = settings.calendar_name if live else calendar_of_imports(settings)
+    calendar = load_calendar(name, settings.session.roll_margin_s)
+    if not calendar.is_session(session_date):
+        return
+    windows = calendar.windows(session_date)
+    if live:
+        inside = calendar.start_of(session_date) <= instant <= calendar.end_of(session_date)
+    else:
+        inside = windows[0].start <= instant <= windows[-1].end
+    if not inside:
+        from l2_platform.cli.times import text_of_instant
+
+        first, last = (text_of_instant(ts)[:19] for ts in (windows[0].start, windows[-1].end))
+        raise InputError(f"{option} is outside the session of {session_date}: {first} to {last} New York time")
+
+
 def _date_of(settings: "Settings", symbol: str, instant: int, stream: str | None) -> tuple[str, int]:
     """The stream and session date of an instant: what has the symbol on the date that owns it, live or imported."""
+    from l2_platform.collectors.importing import calendar_of_imports
     from l2_platform.errors import InputError
     from l2_platform.market.sessions import load_calendar
     from l2_platform.replay.books import stream_of
 
     failure: InputError | None = None
-    for calendar in dict.fromkeys((settings.calendar_name, "XNYS")):
+    for calendar in dict.fromkeys((settings.calendar_name, calendar_of_imports(settings))):
         date = load_calendar(calendar, settings.session.roll_margin_s).session_date_of(instant)
         try:
             return stream_of(settings, symbol, date, stream)
@@ -169,22 +194,31 @@ def _watch(reader: "BookReader", symbol: str, levels: int, as_json: bool) -> Non
     from rich.console import Console
     from rich.live import Live
 
+    from l2_platform.cli.output import line
     from l2_platform.clock import SystemClock
 
     clock = SystemClock()
     console = Console(highlight=False)
     if as_json or not console.is_terminal:
-        last = -1
+        shown = None
         while True:
-            if reader.follow() and reader.pipeline.seq != last:
-                last = reader.pipeline.seq
-                typer.echo(_json(reader.view(symbol, levels)))
-            clock.sleep(0.1)
+            view = reader.view(symbol, levels)
+            if (book := (view.session_date, view.trust, view.bids, view.asks)) != shown:
+                shown = book
+                line(_json(view))
+            _await_change(reader, clock)
     with Live(_ladder(reader.view(symbol, levels)), console=console, auto_refresh=False, screen=False) as live:
         while True:
-            if reader.follow():
-                live.update(_ladder(reader.view(symbol, levels)), refresh=True)
-            clock.sleep(0.1)
+            _await_change(reader, clock)
+            live.update(_ladder(reader.view(symbol, levels)), refresh=True)
+
+
+def _await_change(reader: "BookReader", clock: "Clock") -> None:
+    """Return a tenth of a second later, or once something came; a session's end leads on to the next date."""
+    while True:
+        clock.sleep(0.1)
+        if reader.follow() or reader.roll():
+            return
 
 
 @app.command("export")

@@ -11,7 +11,7 @@ SELECT gap_id, stream, session_date, state, cause, ts_from, ts_to,
 FROM gaps
 WHERE (session_date = {date:Date} OR {any_date:UInt8}) AND (state != 'withdrawn' OR {all:UInt8})
   AND ({symbol:String} = '' OR empty(symbols) OR has(symbols, {symbol:String}))
-ORDER BY ts_from, stream LIMIT {limit:UInt32}
+ORDER BY ts_from DESC, stream, gap_id LIMIT {limit:UInt32}
 """
 
 
@@ -24,14 +24,14 @@ def gaps(
     date: Annotated[str | None, typer.Option("--date", help="Session date, YYYY-MM-DD.")] = None,
     symbol: Annotated[str, typer.Option("--symbol", help="Gaps that touch this symbol.")] = "",
     everything: Annotated[bool, typer.Option("--all", help="Also silences in which nothing was lost.")] = False,
-    limit: Annotated[int, typer.Option("--limit", min=1, max=100_000, help="Most rows.")] = 100,
+    limit: Annotated[int, typer.Option("--limit", min=1, max=100_000, help="Most rows; the newest.")] = 100,
     as_json: Annotated[bool, typer.Option("--json", help="JSON, one object a gap.")] = False,
 ) -> None:
     """List the gaps of the recording: bounds, cause and state, newest state of each.
 
     Example: `l2 gaps --date 2026-11-20 --symbol SYM000`
     """
-    from l2_platform.cli.output import records
+    from l2_platform.cli.output import note, records
     from l2_platform.cli.times import session_date_from_text
     from l2_platform.settings import load_settings
     from l2_platform.warehouse.client import connect
@@ -44,9 +44,12 @@ def gaps(
     try:
         migrate(client, settings.clickhouse.database)
         client.database = settings.clickhouse.database
-        parameters = {"date": text, "any_date": int(not date), "all": int(everything), "symbol": symbol, "limit": limit}
+        parameters = {"date": text, "any_date": int(not date), "all": int(everything), "symbol": symbol, "limit": limit + 1}
         result = client.query(QUERY, parameters=parameters)
         rows: list[dict[str, Any]] = [dict(zip(result.column_names, row, strict=True)) for row in result.result_rows]
     finally:
         client.close()
+    if len(rows) > limit:
+        note(f"there are more than {limit} gaps, these are the newest; --date, --symbol and --limit choose others")
+    rows = rows[:limit][::-1]
     records(rows, as_json=as_json, title="gaps", empty="no gap is recorded" + (f" on {text}" if date else ""))

@@ -30,6 +30,8 @@ def instant_from_text(text: str, option: str) -> int:
         raise InputError(
             f"{option} {text!r} is no instant; write it as 2012-06-21T10:00:00 (New York) or with an offset"
         ) from None
+    if not 1970 < moment.year < 2200:
+        raise InputError(f"{option} {text!r}: nothing is recorded in the year {moment.year}; write it as 2012-06-21T10:00:00")
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=NEW_YORK)
     delta = moment.astimezone(UTC) - _EPOCH

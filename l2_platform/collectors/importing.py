@@ -193,7 +193,7 @@ def _journal(
                 yield int(dates[first]), _frames(buffer, ends, int(first), last, now, line_max, progress)
 
         write_finished_stream(
-            settings.journal_dir, stream, groups(), context=context, calendar=_calendar_name(settings), settings=settings.journal
+            settings.journal_dir, stream, groups(), context=context, calendar=calendar_of_imports(settings), settings=settings.journal
         )
         return len(ends)
     except OSError as error:
@@ -204,7 +204,7 @@ def _journal(
         scratch.unlink(missing_ok=True)
 
 
-def _calendar_name(settings: Settings) -> str:
+def calendar_of_imports(settings: Settings) -> str:
     """Captured files are of a real market unless the settings say otherwise."""
     return IMPORT_CALENDAR if settings.session.calendar == "auto" else settings.session.calendar
 
@@ -240,7 +240,7 @@ def _session_dates(request: ImportRequest, found: Recognised, settings: Settings
     """YYYYMMDD of every line: `--date` where given, else the session that owns the line's own time, which never goes back."""
     if request.session_date is not None and (not found.dated or _one_local_day(found)):
         return np.full(lines, request.session_date, np.int64)
-    calendar = load_calendar(_calendar_name(settings), settings.session.roll_margin_s)
+    calendar = load_calendar(calendar_of_imports(settings), settings.session.roll_margin_s)
     hours = found.utc_ns // 3_600_000_000_000
     changes = np.flatnonzero(np.concatenate(([True], hours[1:] != hours[:-1])))
     dates = np.empty(lines, np.int64)

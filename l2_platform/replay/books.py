@@ -3,6 +3,7 @@
 All of it goes through the same pipeline as the delivery: journal → decode → book. A checkpoint of any sink shortens the way.
 """
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,14 +13,18 @@ import numpy as np
 from l2_platform.book.engine import BookEngine
 from l2_platform.delivery.checkpoint import Checkpoint, CheckpointStore
 from l2_platform.delivery.delivery import make_pipeline
-from l2_platform.delivery.pipeline import Item, Pipeline, channel_of, source_of
-from l2_platform.errors import InputError
+from l2_platform.delivery.pipeline import Pipeline, channel_of, source_of
+from l2_platform.errors import BookError, InputError
 from l2_platform.journal.frame import Position
-from l2_platform.journal.reader import Block, JournalReader, list_dates, list_streams, segment_context
+from l2_platform.journal.reader import Block, Control, JournalReader, list_dates, list_streams, segment_context
 from l2_platform.market.events import NULL_PRICE, NULL_TS, DepthBatch, SnapshotBatch, Trust
 from l2_platform.settings import Settings
 
 READ_BYTES = 4 << 20
+EXPORT_READ_BYTES = 1 << 20
+"""Most journal bytes whose states are in memory at once: 20,000 lines with 50 levels are 40 MB."""
+DATES_SEARCHED = 3
+"""How many recorded dates of a live stream are read through for a symbol when no date is named; each may be gigabytes."""
 _FAR = 1 << 60
 
 
@@ -61,6 +66,8 @@ def stream_of(settings: Settings, symbol: str, session_date: int | None, stream:
         dates = list_dates(settings.journal_dir, name)
         seen[name] = dates
         wanted = [date for date in reversed(dates) if session_date in (None, date)]
+        if source_of(name) == "live":
+            wanted = wanted[:DATES_SEARCHED]
         hit = next((date for date in wanted if _has_symbol(settings, name, date, symbol)), None)
         if hit is not None:
             found.append((name, hit))
@@ -80,6 +87,8 @@ def _missing(symbol: str, session_date: int | None, seen: dict[str, list[int]]) 
         known = ", ".join(str(date) for date in dates[-5:]) or "none"
         return f"nothing is recorded on session date {session_date}; the newest dates are: {known}"
     when = f" on {session_date}" if session_date else ""
+    if session_date is None and any(source_of(name) == "live" and len(found) > DATES_SEARCHED for name, found in seen.items()):
+        when = f" on the newest {DATES_SEARCHED} dates (name an older one with --date)"
     return f"no depth of {symbol!r}{when} in {', '.join(seen)}; `l2 journal ls` shows what there is, symbols are case-sensitive"
 
 
@@ -90,10 +99,12 @@ def _has_symbol(settings: Settings, stream: str, session_date: int, symbol: str)
     checkpoint = _newest_checkpoint(settings, stream, session_date, _FAR)
     if checkpoint is not None and symbol in checkpoint.state["symbols"]:
         return True
-    needle = b"," + symbol.encode() + b","
-    reader = JournalReader(settings.journal_dir, stream, session_date, durable_path=_durable(settings, stream))
+    # What the checkpoint knows need not be read again.
+    start = checkpoint.position if checkpoint is not None else None
+    message = re.compile(rb"(?m)^\w," + re.escape(symbol.encode()) + rb",")
+    reader = JournalReader(settings.journal_dir, stream, session_date, start=start, durable_path=_durable(settings, stream))
     while items := reader.read(READ_BYTES):
-        if any(isinstance(item, Block) and needle in item.buffer.tobytes() for item in items):
+        if any(isinstance(item, Block) and message.search(item.buffer.tobytes()) for item in items):
             return True
     return False
 
@@ -114,18 +125,33 @@ class BookReader:
 
     def __init__(self, settings: Settings, stream: str, session_date: int, *, from_checkpoint: bool, levels: int) -> None:
         self.stream, self.session_date, self.levels = stream, session_date, levels
-        self.pipeline = self._pipeline(settings, levels)
+        self._settings = settings
+        self._live = source_of(stream) == "live"
         self.ts = NULL_TS
         checkpoint = _newest_checkpoint(settings, stream, session_date, _FAR) if from_checkpoint else None
-        if checkpoint is not None:
-            self.pipeline.load(checkpoint.state)
-        elif source_of(stream) == "import":
+        self.pipeline = self._pipeline(settings, levels)
+        if checkpoint is not None and not self._load(checkpoint):
+            self.pipeline, checkpoint = self._pipeline(settings, levels), None
+        if checkpoint is None and not self._live:
             self._earlier_dates(settings)
-        self.pipeline.begin_date(session_date, segment_context(settings.journal_dir, stream, session_date))
-        start = checkpoint.position if checkpoint is not None else None
+        self._begin(session_date, checkpoint.position if checkpoint is not None else None)
+
+    def _begin(self, session_date: int, start: Position | None) -> None:
+        journal = self._settings.journal_dir
+        self.session_date = session_date
+        self.pipeline.begin_date(session_date, segment_context(journal, self.stream, session_date))
         self._reader = JournalReader(
-            settings.journal_dir, stream, session_date, start=start, durable_path=_durable(settings, stream)
+            journal, self.stream, session_date, start=start, durable_path=_durable(self._settings, self.stream)
         )
+
+    def _load(self, checkpoint: Checkpoint) -> bool:
+        try:
+            self.pipeline.load(checkpoint.state)
+        except BookError:
+            return False
+        told = self.pipeline.gaps.last_data if self._live else checkpoint.state["decoder"].get("event_ns")
+        self.ts = NULL_TS if told is None else int(told)
+        return True
 
     def _pipeline(self, settings: Settings, levels: int) -> Pipeline:
         jsonl = settings.jsonl.model_copy(update={"levels": max(levels, settings.jsonl.levels)})
@@ -148,38 +174,50 @@ class BookReader:
 
     def batches(self) -> Iterator[DepthBatch]:
         """Decoded batches up to what is durable now; controls act on the books, the caller applies the batches."""
-        while items := self._reader.read(READ_BYTES):
+        while items := self._reader.read(READ_BYTES if self.levels <= 10 else EXPORT_READ_BYTES):
             yield from self.pipeline.decoded(items)
 
     def follow(self) -> bool:
-        """Apply all that is durable now; True when anything came."""
+        """Apply all of the date that is durable now; True when anything came."""
         moved = False
         while items := self._reader.read(READ_BYTES):
-            self._note_time(items)
-            self.pipeline.advance(items)
             moved = True
+            for batch in self.pipeline.decoded(items):
+                self._apply(batch, self._times(batch), len(batch))
         return moved
 
-    def _note_time(self, items: list[Item]) -> None:
-        for item in items:
-            if isinstance(item, Block):
-                self.ts = int(item.frame_ts[-1])
+    def roll(self) -> bool:
+        """Go on with the next session date when this one is over and read; True when there is one."""
+        if not self._reader.finished:
+            return False
+        later = [date for date in list_dates(self._settings.journal_dir, self.stream) if date > self.session_date]
+        if later:
+            self._begin(later[0], None)
+        return bool(later)
 
     def advance_to(self, at: int) -> None:
         """Apply every message up to and with an instant, ns: receive time for live streams, the feed's own time for imports."""
-        live = source_of(self.stream) == "live"
-        clock = NULL_TS
-        for batch in self.batches():
-            times = batch.ts_recv if live else np.maximum.accumulate(np.maximum(batch.ts_event, clock))
-            clock = int(times[-1])
-            count = int(np.searchsorted(times, at, side="right"))
-            if count:
-                part = batch if count == len(batch) else head(batch, count)
-                self.engine.apply(part, "recv" if live else "event")
-                self.pipeline.seq = int(part.seq[-1])
-                self.ts = int(times[count - 1])
-            if count < len(batch):
-                return
+        while items := self._reader.read(READ_BYTES):
+            for item in items:
+                if isinstance(item, Control) and self._live and item.ts_recv > at:
+                    return  # what the link did later says nothing of the books at that instant
+                for batch in self.pipeline.decoded([item]):
+                    times = self._times(batch)
+                    count = int(np.searchsorted(times, at, side="right"))
+                    if count:
+                        self._apply(batch if count == len(batch) else head(batch, count), times, count)
+                    if count < len(batch):
+                        return
+
+    def _times(self, batch: DepthBatch) -> np.ndarray:
+        """Journal time of each row; it never goes back."""
+        times: np.ndarray = np.maximum.accumulate(np.maximum(batch.ts_recv if self._live else batch.ts_event, self.ts))
+        return times
+
+    def _apply(self, batch: DepthBatch, times: np.ndarray, count: int) -> None:
+        self.engine.apply(batch, "recv" if self._live else "event")
+        self.pipeline.seq = int(batch.seq[-1])
+        self.ts = int(times[count - 1])
 
     def view(self, symbol: str, levels: int) -> BookView:
         """The book of a symbol as it stands."""
