@@ -146,9 +146,9 @@ def check_ports(settings: Settings, clock: Clock) -> Iterator[Finding]:
     wanted = [
         (port, part.name) for part in plan_parts(settings) for port in part.ports if part.name != "dagster-daemon"
     ]
-    busy = [f"{port} ({name}){owner_of(port)}" for port, name in wanted if not port_is_free(port)]
+    busy = [f"port {port} ({name}) is taken{owner_of(port)}" for port, name in wanted if not port_is_free(port)]
     if busy:
-        text = f"port {busy[0]} is taken" if len(busy) == 1 else f"ports {', '.join(busy)} are taken"
+        text = ", ".join(busy)
         yield Finding("ports", Level.FAIL, text, "end what holds them, or move all ports with L2_PORTS__BASE (e.g. 20000)")
     if not busy:
         yield Finding("ports", Level.OK, f"{', '.join(str(port) for port, _ in wanted)} are free")

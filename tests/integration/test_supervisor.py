@@ -1,7 +1,6 @@
 """The process manager with real processes: start, restart, stop, and what is left when it is killed."""
 
 import os
-import re
 import signal
 import sys
 import time
@@ -18,12 +17,11 @@ from l2_platform.operations.supervisord import Supervisor, render_config
 from l2_platform.settings import Settings
 
 pytestmark = pytest.mark.integration
-SLEEP = (sys.executable, "-c", "import time; time.sleep(600)")
-STUBBORN = (
-    sys.executable, "-c", "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(600)",
-)  # fmt: skip
+READY = "import os, pathlib, signal, time; mark = pathlib.Path(f'ready-{os.getpid()}').touch; "
+SLEEP = (sys.executable, "-c", READY + "mark(); time.sleep(600)")
+STUBBORN = (sys.executable, "-c", READY + "signal.signal(signal.SIGTERM, signal.SIG_IGN); mark(); time.sleep(600)")
 PARTS = [
-    Part("sleeper", SLEEP, Phase.COLLECT, Health.HEARTBEAT),
+    Part("sleeper", SLEEP, Phase.FEED, Health.HEARTBEAT),
     Part("stubborn", STUBBORN, Phase.DELIVER, Health.HEARTBEAT, stop_s=1),
 ]
 
@@ -66,11 +64,8 @@ def pids(supervisor):
 def all_running(supervisor):
     """pids once both programs have begun: a signal between fork and exec would be lost, or come before it is ignored."""
     found = pids(supervisor)
-    if not all(found.values()):
-        return None
-    begun = psutil.Process(found["sleeper"]).cmdline()[1:] == list(SLEEP[1:])
-    ignored = re.search(r"^SigIgn:\s+(\w+)", Path(f"/proc/{found['stubborn']}/status").read_text(), re.MULTILINE)
-    return found if begun and ignored and int(ignored[1], 16) & 1 << (signal.SIGTERM - 1) else None
+    ready = [pid for pid in found.values() if pid and (Path(psutil.Process(pid).cwd()) / f"ready-{pid}").exists()]
+    return found if len(ready) == len(PARTS) else None
 
 
 def test_nothing_answers_before_the_start(settings):
