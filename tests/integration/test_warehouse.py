@@ -265,7 +265,7 @@ def test_readers_and_writers_work_side_by_side(settings: Settings, client: Clien
 
 
 def test_migrations_run_once_and_explain_every_column(settings: Settings, client: Client) -> None:
-    assert migrate(client, "test") == [1]
+    assert migrate(client, "test") == [1, 2]
     assert migrate(client, "test") == []
     silent = "SELECT table, name FROM system.columns WHERE database = 'test' AND comment = '' AND table != 'gaps'"
     assert client.query(silent).result_rows == []
@@ -380,3 +380,17 @@ def missing_and_partial(settings: Settings, acknowledged: list[int]) -> tuple[in
     own.close()
     whole = {int(number) for number, count in blocks if int(count) == BLOCK_ROWS}
     return len(set(acknowledged) - whole), len(blocks) - len(whole)
+
+
+def test_small_inserts_do_not_write_a_grown_part_anew(client: Client) -> None:
+    migrate(client, "merging")
+    rows = "SELECT 'a', '2026-11-20', {first} + number, 'AAPL', 100, sipHash64(number) FROM numbers({count})"
+    insert = f"INSERT INTO merging.depth_updates (stream, session_date, seq, symbol, price, order_id) {rows}"
+    client.command(insert.format(first=1, count=100_000))
+    for number in range(60):
+        client.command(insert.format(first=200_000 + 100 * number, count=100))
+        time.sleep(0.02)
+    found = client.query("SELECT max(level), sum(rows) FROM system.parts WHERE database = 'merging' AND table = 'depth_updates' AND active")
+    level, stored = found.result_rows[0]
+    assert stored == 106_000
+    assert level <= 12, f"{level} merges of 61 inserts: the large part is written again and again"
