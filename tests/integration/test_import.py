@@ -79,6 +79,32 @@ def test_real_ticks_are_exact(home: Home, market_data: Path) -> None:
         )  # fmt: skip
 
 
+def test_minute_bars_of_real_ticks_are_the_vendors(home: Home, market_data: Path) -> None:
+    wire = market_data / "iqfeed_ticks_2021-03-01_to_03.csv.gz"
+    home.ok("import", wire, "--channel", "ticks", "--symbol", "XYZ")
+    out = home.path / "bars.parquet"
+    home.ok(
+        "sql", "SELECT toUnixTimestamp(ts_begin) AS minute, toFloat64(open) AS open, toFloat64(high) AS high, toFloat64(low) AS low, "
+        "toFloat64(close) AS close, volume FROM bars_1m WHERE symbol = 'XYZ' ORDER BY minute", "--format", "parquet", "--out", out,
+    )  # fmt: skip
+    names = ["time", "high", "low", "open", "close", "total", "volume"]
+    with gzip.open(market_data / "iqfeed_bars_1s_2021-03-01_to_03.csv.gz", "rt") as file:
+        lines = [line.split(",")[:7] for line in file if not line.startswith("!")]
+    vendor = (
+        pl.DataFrame(lines, schema=names, orient="row")
+        .with_columns(
+            pl.col("time").str.to_datetime().dt.replace_time_zone("America/New_York").dt.epoch("s").alias("second"),
+            pl.col("high", "low", "open", "close").cast(pl.Float64), pl.col("volume").cast(pl.Int64),
+        )
+        .group_by((pl.col("second") // 60 * 60).alias("minute"), maintain_order=True)
+        .agg(pl.first("open"), pl.max("high"), pl.min("low"), pl.last("close"), pl.sum("volume"))
+        .sort("minute")
+    )  # fmt: skip
+    stored = pl.read_parquet(out).with_columns(pl.col("minute").cast(pl.Int64))
+    assert len(vendor) > 1000
+    assert stored.rows() == vendor.rows()
+
+
 def generated_lines(seed: int, count: int) -> list[str]:
     """Order flow of two symbols: adds, moves, deletes, unknown deletes, one bad line, one clock line."""
     rng = random.Random(seed)

@@ -182,3 +182,13 @@ SELECT * FROM {database}.gap_events
 ORDER BY gap_id, version DESC, ts_written DESC
 LIMIT 1 BY gap_id
 COMMENT 'Gaps: the newest version of each';
+
+CREATE VIEW IF NOT EXISTS {database}.bars_1m AS
+SELECT
+    stream, session_date, symbol, source, toStartOfMinute(assumeNotNull(ts_event)) AS ts_begin,
+    argMin(price, seq) AS open, max(price) AS high, min(price) AS low, argMax(price, seq) AS close,
+    sum(size) AS volume, count() AS trade_count
+FROM {database}.trades
+WHERE basis IN ('last', 'extended') AND ts_event IS NOT NULL
+GROUP BY stream, session_date, symbol, source, ts_begin
+COMMENT 'Minute bars of the stored trades by IQFeed\'s own rule (C and E prints), labelled by their begin';
