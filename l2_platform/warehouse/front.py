@@ -160,6 +160,10 @@ class Front:
         await send_all(send, 200, {"Content-Type": "text/plain"}, "".join(f"{name}\n" for name in self.activity.queries).encode())
 
     async def _handle(self, request: Request, receive: Receive, send: Send) -> None:
+        if request.method in {"GET", "HEAD"} and not request.query_params and "content-length" not in request.headers:
+            # as the server answers a browser or a health check that asks nothing
+            await self._ping(request, receive, send)
+            return
         self.activity.requests += 1
         self.activity.running += 1
         query_id = request.query_params.get("query_id") or new_query_id()

@@ -120,8 +120,9 @@ def test_http_speaks_formats_compression_and_headers(settings: Settings, client:
     assert json.loads(ask(settings, "SELECT a FROM test.t ORDER BY a LIMIT 1 FORMAT JSON"))["data"] == [{"a": 1}]
     assert ask(settings, "SELECT {x:UInt8} + 1", param_x="4") == b"5\n"
     assert ask(settings, "SELECT getSetting('max_threads')", max_threads="1") == b"1\n"
-    with urllib.request.urlopen("http://{}:{}/ping".format(*ensure_warehouse(settings)), timeout=5) as answer:
-        assert answer.read() == b"Ok.\n"
+    for path in ("/ping", "/"):
+        with urllib.request.urlopen("http://{}:{}{}".format(*ensure_warehouse(settings), path), timeout=5) as answer:
+            assert answer.read() == b"Ok.\n"
 
 
 def test_sessions_keep_temporary_tables(settings: Settings) -> None:
