@@ -150,6 +150,18 @@ def deliver_import(sink_name: str, stream: str, settings: Settings, clock: Clock
         sink.close()
 
 
+def _check_sinks(file: Path, settings: Settings) -> None:
+    """A sink that cannot be reached is told before anything is written: a file is imported whole or not at all."""
+    for name in enabled_sinks(settings):
+        sink = make_sink(name, settings)
+        try:
+            sink.open()
+        except L2Error as error:
+            raise SinkUnavailable(f"{file}: not imported, {name} cannot take rows now: {error.message}") from None
+        finally:
+            sink.close()
+
+
 def _digest(request: ImportRequest) -> str:
     """SHA-256 of the file as it is (packed, when it is)."""
     digest = hashlib.sha256()
@@ -183,6 +195,7 @@ def _journal(
         context = dict(found.context) | {
             "symbols": sorted(found.symbols), "file": request.file.name, "sha256": digest, "default_symbol": request.symbol,
         }  # fmt: skip
+        _check_sinks(request.file, settings)
         now = clock.now_ns()
         line_max = settings.journal.line_bytes_max
 

@@ -228,3 +228,14 @@ def test_what_is_no_plain_file_is_said(settings: Settings, tmp_path: Path) -> No
         take(tmp_path, settings)
     with pytest.raises(InputError, match="no such file"):
         take(tmp_path / "none.txt", settings)
+
+
+def test_a_sink_that_cannot_be_opened_leaves_nothing_half_imported(settings: Settings, tmp_path: Path) -> None:
+    file = tmp_path / "days.txt"
+    file.write_bytes(b"".join(over_days()))
+    settings.jsonl_dir.write_text("in the way")
+    with pytest.raises(L2Error, match="not imported, jsonl"):
+        take(file, settings)
+    assert list_streams(settings.journal_dir) == []
+    settings.jsonl_dir.unlink()
+    assert not take(file, settings).already
