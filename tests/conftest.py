@@ -20,11 +20,11 @@ def numba_cache() -> Path:
 
 @pytest.fixture(scope="session")
 def market_data() -> Path:
-    """The folder with recorded market data: `L2_TEST_DATA`, else beside the checkout; in CI it must be there."""
-    named = os.environ.get("L2_TEST_DATA")
+    """The folder with recorded market data: `MARKET_DATA`, else beside the checkout; in CI it must be there."""
+    named = os.environ.get("MARKET_DATA")
     folder = Path(named) if named else Path(__file__).resolve().parents[2] / "shared" / "data"
     if not (folder / "README.md").is_file():
         if os.environ.get("CI") == "true":
-            pytest.fail(f"no market data in {folder}; CI must have it (L2_TEST_DATA)")
-        pytest.skip(f"no market data in {folder}; set L2_TEST_DATA to run this test")
+            pytest.fail(f"no market data in {folder}; CI must have it (MARKET_DATA)")
+        pytest.skip(f"no market data in {folder}; set MARKET_DATA to run this test")
     return folder

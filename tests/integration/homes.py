@@ -59,7 +59,9 @@ class Home:
         """The settings that a process of this home has."""
         before = dict(os.environ)
         try:
-            os.environ.update(self.environment)
+            environment = self.environment
+            os.environ.clear()
+            os.environ.update(environment)
             return load_settings()
         finally:
             os.environ.clear()

@@ -1,7 +1,7 @@
 """Delivery and warehouse killed with SIGKILL at random moments: in the end rows, lines and books are those of a run without kills.
 
 The journal is written by the collector's own writer while the kills happen. The number of kills and symbols are small here;
-`L2_TEST_KILLS` and `L2_TEST_SYMBOLS` raise them (docs/decisions/0004 has the figures of a long run).
+`TEST_KILLS` and `TEST_SYMBOLS` raise them (docs/decisions/0004 has the figures of a long run).
 """
 
 import hashlib
@@ -23,8 +23,8 @@ from tests.integration.homes import Home
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(900)]
 
-KILLS = int(os.environ.get("L2_TEST_KILLS", "8"))
-SYMBOLS = int(os.environ.get("L2_TEST_SYMBOLS", "40"))
+KILLS = int(os.environ.get("TEST_KILLS", "8"))
+SYMBOLS = int(os.environ.get("TEST_SYMBOLS", "40"))
 CLOCK = SystemClock()
 STREAM = "iqfeed-depth-0"
 DATE = 20240102

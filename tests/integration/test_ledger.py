@@ -67,8 +67,10 @@ class Stack:
         return found
 
     def live(self, *names: str) -> None:
-        for name in names:
-            self.until(f"{name} live", lambda name=name: (beat := self.beat(name)) and beat.state == "live")
+        def all_live() -> bool:
+            return all((beat := self.beat(name)) is not None and beat.state == "live" for name in names)
+
+        self.until(f"{', '.join(names)} live", all_live)
 
     def stop(self, name: str) -> None:
         process = self.processes.pop(name)
