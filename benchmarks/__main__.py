@@ -1,4 +1,4 @@
-"""`make bench`: lines a second of decode and book, one core, on generated order-by-order depth.
+"""`make bench`: lines a second of decode and book, and the cost of a checkpoint, one core, on generated order-by-order depth.
 
 The lines are adds, updates and deletes of living orders around a drifting price, in random symbol order; the first pass compiles
 and warms, the table shows the best and the median of the later ones. Numbers depend on the machine: compare ratios of one run.
@@ -54,6 +54,16 @@ class GeneratedBlock:
     def frame_flags(self) -> np.ndarray:
         """Whole lines."""
         return np.zeros(1, np.uint8)
+
+    @property
+    def frame_conn(self) -> np.ndarray:
+        """One connection."""
+        return np.ones(1, np.uint32)
+
+    @property
+    def session_date(self) -> int:
+        """YYYYMMDD of the lines."""
+        return 20250725
 
 
 def generate(rows: int, symbols: int) -> GeneratedBlock:
@@ -120,6 +130,42 @@ def measure(rows: int, symbols: int) -> list[tuple[str, list[float]]]:
     return list(seconds.items())
 
 
+def measure_checkpoint(rows: int, symbols: int) -> tuple[int, float, float]:
+    """(bytes, seconds to save, seconds to load) of a delivery's checkpoint after `rows` lines; medians of the passes."""
+    from l2_platform.delivery.checkpoint import CheckpointStore
+    from l2_platform.delivery.pipeline import Pipeline
+    from l2_platform.journal.frame import Position
+    from l2_platform.journal.importing import write_finished_stream
+    from l2_platform.journal.reader import JournalReader
+
+    clock = SystemClock()
+    stream, session_date = "iqfeed-depth-import-00000000", 20250725
+    with tempfile.TemporaryDirectory() as name:
+        root = Path(name)
+        data = generate(rows, symbols).buffer.tobytes()
+        frames = [(data, rows, 1, TS_RECV_NS)]
+        write_finished_stream(root, stream, [(session_date, frames)], context={}, calendar="always_open")
+        pipeline = Pipeline(stream, levels=10, interval_ms=100)
+        pipeline.begin_date(session_date, None)
+        reader = JournalReader(root, stream, session_date, durable_path=None)
+        while items := reader.read(8 << 20):
+            pipeline.advance(items)
+        store = CheckpointStore(root / "checkpoints", 1)
+        size, saves, loads = 0, [], []
+        for turn in range(PASSES):
+            started = clock.monotonic_ns()
+            size = store.save(Position(session_date, 1, turn), rows, pipeline.dump())
+            saves.append((clock.monotonic_ns() - started) / 1e9)
+            started = clock.monotonic_ns()
+            found = store.newest(Position(session_date, 1, turn))
+            if found is None:
+                msg = "the checkpoint that was just saved is not found"
+                raise RuntimeError(msg)
+            Pipeline(stream, levels=10, interval_ms=100).load(found.state)
+            loads.append((clock.monotonic_ns() - started) / 1e9)
+    return size, statistics.median(saves), statistics.median(loads)
+
+
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
@@ -132,6 +178,10 @@ def main() -> None:
         for name, seconds in measure(options.rows, symbols):
             best, median = (options.rows / value / 1e6 for value in (min(seconds), statistics.median(seconds)))
             print(f"{name:<34}{symbols:>8}{best:>10.2f}{median:>12.2f}")
+    print(f"\n{'checkpoint of a delivery':<34}{'symbols':>8}{'MB':>10}{'save ms':>12}{'load ms':>12}")
+    for symbols in options.symbols:
+        size, save, load = measure_checkpoint(options.rows, symbols)
+        print(f"{'':<34}{symbols:>8}{size / 1e6:>10.2f}{save * 1e3:>12.1f}{load * 1e3:>12.1f}")
 
 
 if __name__ == "__main__":

@@ -292,7 +292,7 @@ class SimulatorSettings(Section):
 
     symbols: int = Field(default=50, ge=1, le=10_000)
     """Instruments SYM000 …"""
-    rate: float = Field(default=400.0, ge=1, le=400_000)
+    rate: float = Field(default=300.0, ge=1, le=400_000)
     """Messages a second over all symbols and both services, on average."""
     seed: int = Field(default=7, ge=0, le=2**63 - 1)
     """Same seed, same market."""

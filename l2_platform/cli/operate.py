@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from l2_platform.settings import Settings
 
 AsJson = Annotated[bool, typer.Option("--json", help="JSON instead of a table.")]
-DEMO_COST = "50 symbols, 400 messages/s on average (at most 720), 0.7 GB of disk an hour on average (at most 1.2 GB)"
-"""Measured over 11 and 4 min at 1.5 times the average rate: JSONL 0.71, journal 0.23 (0.04 once sealed), tables 0.07 GB/h; the
-market's rate follows the day, 1.8 times its average at 00:00 UTC."""
+DEMO_COST = "50 symbols, 300 messages/s on average (at most 540), 0.5 GB of disk an hour on average (at most 0.9 GB)"
+"""In proportion to what was measured over 11 min at 600 messages/s: JSONL 0.71, journal 0.23, tables 0.07 GB/h; the market's rate
+follows the day, 1.8 times its average at 00:00 UTC."""
 LOG_POLL_S = 0.2
 ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 """Terminal colours and cursor moves."""
@@ -215,7 +215,7 @@ class _Progress:
 
 def _cost(settings: "Settings") -> str:
     simulator = settings.simulator
-    if simulator.symbols <= 50 and simulator.rate <= 400:
+    if simulator.symbols <= 50 and simulator.rate <= 300:
         return DEMO_COST
     return f"{simulator.symbols:,} symbols, {simulator.rate:,.0f} messages/s on average (the default: {DEMO_COST})"
 
