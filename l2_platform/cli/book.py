@@ -53,13 +53,13 @@ def show(
 
     Examples: `l2 book SYM000 --watch`, `l2 book AAPL --at 2012-06-21T10:00:00 --levels 5`
     """
+    from l2_platform.cli.output import ready_kernels
     from l2_platform.cli.times import instant_from_text, session_date_from_text
     from l2_platform.errors import InputError
-    from l2_platform.monitoring.runtime import prepare_numba
     from l2_platform.settings import load_settings
 
     settings = load_settings()
-    prepare_numba(settings.cache_dir / "numba")
+    ready_kernels(settings.cache_dir)
     from l2_platform.delivery.pipeline import source_of
     from l2_platform.replay.books import BookReader, stream_of
 
@@ -236,13 +236,12 @@ def export(
     Columns: line (= seq), ts_event, ts_recv, trust, then bid_px_1, bid_sz_1, bid_ct_1, ask_px_1, ask_sz_1, ask_ct_1, bid_px_2 …;
     an empty level is null. Example: `l2 book export AAPL --date 2012-06-21 --levels 10 --out aapl.parquet`
     """
-    from l2_platform.cli.output import progress
+    from l2_platform.cli.output import progress, ready_kernels
     from l2_platform.cli.times import session_date_from_text
-    from l2_platform.monitoring.runtime import prepare_numba
     from l2_platform.settings import load_settings
 
     settings = load_settings()
-    prepare_numba(settings.cache_dir / "numba")
+    ready_kernels(settings.cache_dir)
     from l2_platform.replay.books import stream_of
     from l2_platform.replay.export import export_states
 

@@ -18,11 +18,11 @@ def deliver(
 
     `l2 up` runs one for each sink that is switched on. Example: `l2 deliver jsonl`
     """
-    from l2_platform.monitoring.runtime import prepare_numba
+    from l2_platform.cli.output import ready_kernels
     from l2_platform.settings import load_settings
 
     settings = load_settings()
-    prepare_numba(settings.cache_dir / "numba")
+    ready_kernels(settings.cache_dir)
     from l2_platform.delivery.delivery import run_delivery
 
     raise typer.Exit(run_delivery(sink, settings, wait=wait))

@@ -25,18 +25,17 @@ def import_files(
 
     Examples: `l2 import aapl.txt.gz --feed iqfeed --channel depth`, `l2 import ticks.csv.gz --channel ticks --symbol XYZ`
     """
-    from l2_platform.cli.output import progress
+    from l2_platform.cli.output import progress, ready_kernels
     from l2_platform.cli.times import session_date_from_text
     from l2_platform.clock import SystemClock
     from l2_platform.errors import InputError
-    from l2_platform.monitoring.runtime import prepare_numba
     from l2_platform.settings import load_settings
 
     if feed != "iqfeed":
         raise InputError(f"--feed {feed!r}: iqfeed is the one format that can be imported")
     settings = load_settings()
     session_date = session_date_from_text(date, "--date") if date is not None else None
-    prepare_numba(settings.cache_dir / "numba")
+    ready_kernels(settings.cache_dir)
     from l2_platform.collectors.importing import ImportRequest, ImportResult, check_file, import_file
 
     for file in files:

@@ -39,6 +39,15 @@ def note(text: str) -> None:
     sys.stderr.flush()
 
 
+def ready_kernels(cache_dir: Path) -> None:
+    """Prepare the kernel cache before kernels are imported; say so when they must be compiled first."""
+    from l2_platform.monitoring.runtime import prepare_numba
+
+    folder = prepare_numba(cache_dir / "numba")
+    if next(folder.rglob("*.nbi"), None) is None:
+        note("compiling kernels, once for this version: up to a minute …")
+
+
 def print_json(value: Any) -> None:
     """One JSON document to stdout; times in ISO format, decimals and paths as text."""
     line(json.dumps(value, default=_jsonable, ensure_ascii=False, indent=2 if sys.stdout.isatty() else None))

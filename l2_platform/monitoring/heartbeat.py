@@ -54,7 +54,8 @@ class Lease:
             holder = holder_of(self.path)
             os.close(fd)
             who = f"process {holder}" if holder else "another process"
-            raise LeaseHeld(f"{self.path.name} is held by {who}", worker=self.path.name, pid=holder) from None
+            message = f"{self.path.name} is held by {who}: it runs already, stop that one first"
+            raise LeaseHeld(message, worker=self.path.name, pid=holder) from None
         except BaseException:
             os.close(fd)
             raise

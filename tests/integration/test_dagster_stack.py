@@ -75,6 +75,10 @@ def stack(tmp_path_factory):
     beat = Heartbeat(settings.run_dir / "heartbeats" / "collector-iqfeed-depth-0.json", "collector-iqfeed-depth-0", CLOCK)
     beat.beat("live", generation=1, lines=1000, rate=35.5)
     with (home / "dagster.log").open("wb") as log:
+        # As `l2 up` does: processes that meet an empty storage make its tables all at once, and the web server then never starts.
+        subprocess.run(
+            [str(tools / "dagster"), "instance", "migrate"], env=environment, cwd=ROOT, stdout=log, stderr=log, check=True
+        )
         processes = [
             subprocess.Popen([str(tools / name), *rest], env=environment, cwd=ROOT, stdout=log, stderr=log)
             for name, *rest in commands
