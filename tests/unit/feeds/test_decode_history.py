@@ -1,7 +1,6 @@
 """History replies: the real file against an independent parse, and every layout that a reply may have."""
 
 import gzip
-import os
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -16,7 +15,6 @@ from l2_platform.market.events import DecodeError, Level1Batch, Level1Kind
 from l2_platform.market.instruments import SymbolTable
 from l2_platform.market.prices import decimal_from_price
 
-DATA = Path(os.environ.get("TEST_DATA_DIR", Path(__file__).parents[4] / "shared" / "data"))
 NEW_YORK = ZoneInfo("America/New_York")
 
 
@@ -48,10 +46,8 @@ def packed(text: str) -> int:
     return int.from_bytes(text.encode(), "little")
 
 
-def test_real_reply_equals_independent_parse() -> None:
-    path = DATA / "iqfeed_ticks_2021-03-01_to_03.csv.gz"
-    if not path.exists():
-        pytest.skip("recorded IQFeed ticks are not on this machine")
+def test_real_reply_equals_independent_parse(market_data: Path) -> None:
+    path = market_data / "iqfeed_ticks_2021-03-01_to_03.csv.gz"
     data = gzip.decompress(path.read_bytes())
     batch = HistoryDecoder(SymbolTable(), "XYZ").decode(block_of(data))
     lines = data.decode().split("\r\n")[:-1]

@@ -1,7 +1,6 @@
 """Level 1 lines: kinds, layouts, dates of times, errors, and the same rows for any split of the stream."""
 
 import csv
-import os
 import random
 from collections.abc import Sequence
 from datetime import datetime
@@ -26,7 +25,6 @@ from l2_platform.market.events import (
 )
 from l2_platform.market.instruments import SymbolTable
 
-DATA = Path(os.environ.get("TEST_DATA_DIR", Path(__file__).parents[4] / "shared" / "data"))
 NEW_YORK = ZoneInfo("America/New_York")
 NAMES = (
     "S,CURRENT UPDATE FIELDNAMES,Symbol,Most Recent Trade,Most Recent Trade Size,Most Recent Trade Time,Most Recent Trade Date,"
@@ -307,10 +305,8 @@ def test_hour_that_happens_twice_follows_the_receipt() -> None:
     assert decode("T,20251102 01:30:00", line, ts=second, date=20251102).ts_event.tolist() == [second, second]
 
 
-def test_published_lines_decode() -> None:
-    path = DATA / "iqfeed_wire_samples.tsv"
-    if not path.exists():
-        pytest.skip("published IQFeed lines are not on this machine")
+def test_published_lines_decode(market_data: Path) -> None:
+    path = market_data / "iqfeed_wire_samples.tsv"
     with path.open(encoding="utf-8") as file:
         samples = list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
     batch = decode("T,20250725 10:00:00", *(row["line"] for row in samples))

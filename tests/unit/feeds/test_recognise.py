@@ -1,7 +1,6 @@
 """What a captured file is, and every reason for which it is refused."""
 
 import gzip
-import os
 import random
 from datetime import datetime
 from pathlib import Path
@@ -14,7 +13,6 @@ from l2_platform.errors import InputError
 from l2_platform.feeds.iqfeed.recognise import Recognised, check_channel, recognise, session_dates_of_lines
 from l2_platform.market.events import NULL_TS
 
-DATA = Path(os.environ.get("TEST_DATA_DIR", Path(__file__).parents[4] / "shared" / "data"))
 FILE = Path("capture.txt")
 QUOTE = "Q,AAPL,188.3500,100,{},19,0,188.2500,100,188.3600,100,,,,187.9700,Cbav,8801,2,17"
 SUMMARY = "P,AAPL,188.3500,52500,19:59:14.503633,19,0,188.2500,100,188.3600,100,,,,187.9700,Cbacv,8801,2,17"
@@ -35,15 +33,12 @@ def ns(text: str) -> int:
     return int(datetime.fromisoformat(text).replace(tzinfo=ZoneInfo("America/New_York")).timestamp()) * 10**9
 
 
-def recorded(name: str) -> np.ndarray:
-    path = DATA / name
-    if not path.exists():
-        pytest.skip("recorded market data is not on this machine")
-    return np.frombuffer(gzip.decompress(path.read_bytes()), np.uint8)
+def recorded(folder: Path, name: str) -> np.ndarray:
+    return np.frombuffer(gzip.decompress((folder / name).read_bytes()), np.uint8)
 
 
-def test_recorded_ticks() -> None:
-    found = recognise(recorded("iqfeed_ticks_2021-03-01_to_03.csv.gz"), FILE, "ticks", None, "XYZ")
+def test_recorded_ticks(market_data: Path) -> None:
+    found = recognise(recorded(market_data, "iqfeed_ticks_2021-03-01_to_03.csv.gz"), FILE, "ticks", None, "XYZ")
     assert (found.channel, found.symbols, len(found.utc_ns)) == ("ticks", ["XYZ"], 32_628)
     assert found.utc_ns[0] // 10**9 * 10**9 == ns("2021-03-01 04:00:00")
     assert found.utc_ns[-1] // 10**9 * 10**9 == ns("2021-03-03 19:58:32")
@@ -51,8 +46,8 @@ def test_recorded_ticks() -> None:
 
 
 @pytest.mark.parametrize("shape", ["order", "price", "venue"])
-def test_recorded_depth(shape: str) -> None:
-    found = recognise(recorded(f"aapl_2012-06-21_depth_by_{shape}.iqfeed.txt.gz"), FILE, "depth", 20120621)
+def test_recorded_depth(market_data: Path, shape: str) -> None:
+    found = recognise(recorded(market_data, f"aapl_2012-06-21_depth_by_{shape}.iqfeed.txt.gz"), FILE, "depth", 20120621)
     assert found.symbols == ["AAPL"]
     assert found.dated
 
