@@ -44,7 +44,7 @@ logs: $(STAMP) ## show the end of every log (ARGS="-f" follows)
 	@$(BIN)/l2 logs $(ARGS)
 
 test: $(STAMP) ## run the tests (ARGS="-k name" picks some)
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile $(ARGS)
 
 check: $(STAMP) ## ruff, mypy and the import rules
 	@$(BIN)/ruff check .

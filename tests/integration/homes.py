@@ -2,7 +2,6 @@
 
 import json
 import os
-import socket
 import subprocess
 import sys
 from dataclasses import dataclass, field
@@ -10,27 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from l2_platform.settings import Settings, load_settings
+from tests.integration.ports import free_base
 
 L2 = Path(sys.executable).with_name("l2")
-
-
-def free_base() -> int:
-    """A port base with all its ports free at this moment."""
-    for base in range(24_000, 60_000, 50):
-        sockets = []
-        try:
-            for offset in (0, 1, 2, 9, 10, 20, 30, 39):
-                probe = socket.socket()
-                sockets.append(probe)
-                probe.bind(("127.0.0.1", base + offset))
-        except OSError:
-            continue
-        finally:
-            for probe in sockets:
-                probe.close()
-        return base
-    message = "no free ports"
-    raise RuntimeError(message)
 
 
 @dataclass

@@ -27,6 +27,7 @@ from l2_platform.monitoring.symbols_file import (
     with_removed,
     write_symbols,
 )
+from tests.integration.ports import free_base
 
 pytestmark = pytest.mark.integration
 WAIT_S = 60.0
@@ -42,19 +43,6 @@ def eventually(condition: Callable[[], Any], what: str) -> Any:
             return found
         time.sleep(0.02)
     pytest.fail(f"{what}: did not happen within {WAIT_S:g} s")
-
-
-def free_base() -> int:
-    """A base port whose offsets that the simulated market uses are all free."""
-    for base in range(42_000 + os.getpid() % 200 * 50, 60_000, 50):
-        try:
-            for offset in (9, 10, 20, 30, 39):
-                with socket.socket() as probe:
-                    probe.bind(("127.0.0.1", base + offset))
-        except OSError:
-            continue
-        return base
-    pytest.fail("no free ports")
 
 
 def environment(home: Path, base: int, **settings: Any) -> dict[str, str]:

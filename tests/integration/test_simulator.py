@@ -4,7 +4,6 @@ import contextlib
 import gzip
 import itertools
 import json
-import random
 import socket
 import subprocess
 import sys
@@ -23,24 +22,11 @@ from l2_platform.feeds.iqfeed.simulator.live import LiveMarket
 from l2_platform.feeds.iqfeed.simulator.loop import Simulator
 from l2_platform.feeds.iqfeed.simulator.server import Recording, build
 from l2_platform.settings import PortSettings, Settings, SimulatorSettings
+from tests.integration.ports import free_base
 
 pytestmark = pytest.mark.integration
 
 OFFSETS = (9, 10, 20, 30, 39)
-
-
-def free_base() -> int:
-    """A base whose five ports are free now."""
-    for _ in range(100):
-        base = random.randrange(20_000, 30_000)
-        with contextlib.ExitStack() as stack:
-            try:
-                for offset in OFFSETS:
-                    stack.enter_context(socket.socket()).bind(("127.0.0.1", base + offset))
-            except OSError:
-                continue
-            return base
-    pytest.fail("no five free ports found")
 
 
 class Client:

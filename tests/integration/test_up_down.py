@@ -12,25 +12,10 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests.integration.ports import free_base
+
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 L2 = str(Path(sys.executable).parent / "l2")
-
-
-def free_base() -> int:
-    """A base port with the ports above it free."""
-    for base in range(21_000, 60_000, 100):
-        if all(_is_free(base + offset) for offset in range(41)):
-            return base
-    pytest.fail("no free range of ports")
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-    return True
 
 
 class Instance:
