@@ -149,6 +149,7 @@ def test_wrong_worker_fails_and_says_what_exists(instance, worker, words):
 
 
 def test_worker_that_does_not_reach_the_state_fails_with_what_was_seen(instance, monkeypatch):
+    assert instance.run("stop", DELIVERY).success  # whatever the tests before left running
     monkeypatch.setattr("l2_platform.resources.worker_control.START_S", 1.5)
     broken = instance.settings.run_dir / "broken"
     broken.touch()

@@ -183,7 +183,21 @@ ORDER BY gap_id, version DESC, ts_written DESC
 LIMIT 1 BY gap_id
 COMMENT 'Gaps: the newest version of each';
 
-CREATE VIEW IF NOT EXISTS {database}.bars_1m AS
+CREATE VIEW IF NOT EXISTS {database}.bars_1m
+(
+    stream LowCardinality(String) COMMENT 'Capture that the trades come from',
+    session_date Date COMMENT 'Session of the trades',
+    symbol LowCardinality(String) COMMENT 'Instrument as the feed names it',
+    source LowCardinality(String) COMMENT 'live, import or history',
+    ts_begin DateTime('UTC') COMMENT 'Begin of the minute, UTC',
+    open Decimal(18, 9) COMMENT 'First price in seq order, exact, currency units',
+    high Decimal(18, 9) COMMENT 'Greatest price',
+    low Decimal(18, 9) COMMENT 'Least price',
+    close Decimal(18, 9) COMMENT 'Last price in seq order',
+    volume Int64 COMMENT 'Sum of the sizes, shares or contracts',
+    trade_count UInt64 COMMENT 'Prints'
+)
+AS
 SELECT
     stream, session_date, symbol, source, toStartOfMinute(assumeNotNull(ts_event)) AS ts_begin,
     argMin(price, seq) AS open, max(price) AS high, min(price) AS low, argMax(price, seq) AS close,
