@@ -40,11 +40,11 @@ def note(text: str) -> None:
 
 
 def ready_kernels(cache_dir: Path) -> None:
-    """Prepare the kernel cache before kernels are imported; say so when they must be compiled first."""
+    """Prepare the kernel cache before kernels are imported; say so on a terminal when they must be compiled first."""
     from l2_platform.monitoring.runtime import prepare_numba
 
     folder = prepare_numba(cache_dir / "numba")
-    if next(folder.rglob("*.nbi"), None) is None:
+    if sys.stderr.isatty() and next(folder.rglob("*.nbi"), None) is None:
         note("compiling kernels, once for this version: up to a minute …")
 
 

@@ -177,10 +177,10 @@ class Delivery:
         durable = read_durable(self._settings.run_dir / "durable" / stream)
         same = durable is not None and follower.position is not None
         same = same and durable is not None and durable.position.session_date == follower.pipeline.session_date
-        lag = durable.seq - follower.pipeline.seq if same and durable is not None else 0
+        lag = durable.seq - follower.delivered_seq if same and durable is not None else 0
         lag_s = max(0.0, (durable.ts_recv - follower.last_ts_recv) / NS) if same and durable is not None else 0.0
         return {
-            "seq": follower.pipeline.seq, "session_date": follower.pipeline.session_date, "lag_lines": lag,
+            "seq": follower.delivered_seq, "session_date": follower.pipeline.session_date, "lag_lines": lag,
             "lag_s": round(lag_s, 3), "rows": follower.rows, "failures": follower.failures,
         }  # fmt: skip
 
@@ -189,8 +189,14 @@ class Delivery:
         deadline = self._clock.monotonic_ns() + int(self._settings.supervision.stop_s / 2 * NS)
         self._state = "draining"
         for follower in self._followers.values():
-            while follower.step() and self._clock.monotonic_ns() < deadline:
+            while self._clock.monotonic_ns() < deadline:
                 self._alive_at = self._clock.monotonic_ns()
+                if follower.step():
+                    continue
+                if not follower.failures:
+                    break
+                # The sink is away: it may be back within the time there is.
+                self._clock.sleep(0.05)
         clean = True
         for follower in self._followers.values():
             try:

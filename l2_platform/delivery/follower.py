@@ -69,6 +69,8 @@ class Follower:
         """The last read was as large as reads get: more waits in the journal."""
         self.position: Position | None = None
         """The sink has everything up to here."""
+        self.delivered_seq = 0
+        """The same as a seq of the current date."""
         self._sink = sink
         self._source = source
         self._checkpoints = checkpoints
@@ -161,7 +163,7 @@ class Follower:
             return False
         self._pending = None
         self.failures, self.error, self._retry_at = 0, "", 0
-        self.position = pending.position
+        self.position, self.delivered_seq = pending.position, pending.seq
         self.rows += sum(len(batch) for batch in pending.batches)
         now = self._clock.monotonic_ns()
         if now >= self._checkpoint_at:
@@ -243,7 +245,7 @@ class Follower:
             self._source.root, self.stream, session_date, start=start, durable_path=self._source.durable_path
         )
         self._session_date = session_date
-        self.position = point.position
+        self.position, self.delivered_seq = point.position, point.seq
         self._checkpoint_position = checkpoint.position if checkpoint is not None else None
 
     def _load(self, checkpoint: Checkpoint) -> bool:
