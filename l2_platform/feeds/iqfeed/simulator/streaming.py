@@ -4,6 +4,7 @@ What does not belong here: the commands and lines of either service (`level1`, `
 """
 
 import logging
+from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final
@@ -44,7 +45,7 @@ class Session:
         self.whole = bool((self.watch == 1).all())
 
 
-class StreamingService:
+class StreamingService(ABC):
     """Clients, their sessions and the account's symbol limit."""
 
     name = ""
@@ -103,9 +104,9 @@ class StreamingService:
         elif line:
             self.command(connection, session, line)
 
+    @abstractmethod
     def command(self, connection: Connection, session: Session, line: str) -> None:
         """A command of the service itself."""
-        raise NotImplementedError
 
     def system(self, connection: Connection, session: Session, text: str) -> None:
         """A command that starts with `S,`."""
@@ -131,9 +132,9 @@ class StreamingService:
             for number in sorted(session.asked):
                 self.refresh(connection, session, number)
 
+    @abstractmethod
     def refresh(self, connection: Connection, session: Session, number: int) -> None:
         """Send the present state of a watched symbol again."""
-        raise NotImplementedError
 
     def silence(self, number: int) -> int:
         """Let every watch of a symbol die without a word, until it is watched again; return how many died."""
