@@ -1,4 +1,5 @@
 import gzip
+from collections.abc import Callable
 
 import lz4.block
 import lz4.frame
@@ -19,9 +20,10 @@ def test_encoders_and_decoders_agree(name: str | None) -> None:
 
 
 @pytest.mark.parametrize(
-    ("packed", "name"), [(gzip.compress(DATA), "gzip"), (lz4.frame.compress(DATA), "lz4"), (zstandard.compress(DATA), "zstd")]
+    ("compress", "name"), [(gzip.compress, "gzip"), (lz4.frame.compress, "lz4"), (zstandard.compress, "zstd")]
 )
-def test_a_body_may_not_unpack_into_more_than_the_limit(packed: bytes, name: str) -> None:
+def test_a_body_may_not_unpack_into_more_than_the_limit(compress: Callable[[bytes], bytes], name: str) -> None:
+    packed = compress(DATA)
     with pytest.raises(QueryFailed) as caught:
         decode_body(packed, name, len(DATA) - 1)
     assert caught.value.status == 413
