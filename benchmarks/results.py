@@ -54,7 +54,11 @@ def load_all(folder: Path) -> list[dict[str, Any]]:
 
 def label_of(row: dict[str, Value]) -> str:
     """The words and whole numbers of a row: what it is about."""
-    return ", ".join(f"{name} {value}" if isinstance(value, int) else str(value) for name, value in row.items() if isinstance(value, str | int))
+    return ", ".join(
+        f"{name} {value}" if isinstance(value, int) else value
+        for name, value in row.items()
+        if isinstance(value, str | int)
+    )
 
 
 def commit() -> tuple[str, bool]:
