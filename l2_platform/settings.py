@@ -138,6 +138,8 @@ class FeedSettings(Section):
     """Pause between two rollout steps, s."""
     watch_batch_max: int = Field(default=500, ge=1, le=10_000)
     """Watch commands in one send."""
+    events_max: int = Field(default=100_000, ge=1000, le=10_000_000)
+    """System lines of one read that wait to be acted on; the newest stay."""
     product_id: str = ""
     """IQFeed product id, for the admin port's REGISTER CLIENT APP; empty = IQConnect is already logged in."""
     login: SecretStr = SecretStr("")
@@ -167,6 +169,9 @@ class SymbolSettings(Section):
     """Most symbols on one stream; the account's own limit, read from the feed, counts too."""
     name_bytes_max: int = Field(default=30, ge=1, le=64)
     """Longest symbol name, bytes."""
+    names_max: int = Field(default=50_000, ge=100, le=1_000_000)
+    """Most different names in the lines of one stream and session date (an import: of one file), so that corrupt lines cannot make
+    symbols without end."""
 
 
 class SessionSettings(Section):
@@ -191,6 +196,8 @@ class JournalSettings(Section):
     """Sleep after each read so that reads gather lines, ms."""
     fsync_interval_ms: float = Field(default=10.0, ge=0, le=1000)
     """Longest time between the end of one group fsync and the start of the next while bytes wait, ms."""
+    unsynced_bytes_max: int = Field(default=64 << 20, ge=1 << 20, le=4 << 30)
+    """Written bytes that are kept in memory until they are durable; a disk that is behind by more is waited for, bytes."""
     segment_bytes_max: int = Field(default=256 << 20, ge=1 << 16, le=8 << 30)
     """A segment is closed at this size, bytes."""
     segment_s_max: Seconds = 3600.0
@@ -206,12 +213,24 @@ class JournalSettings(Section):
 class DeliverySettings(Section):
     """From the journal to a sink."""
 
-    poll_ms: float = Field(default=5.0, gt=0, le=1000)
-    """Wait between two looks at the durable position when there is nothing to read, ms."""
+    poll_ms: float = Field(default=3.0, gt=0, le=1000)
+    """Wait between two looks at the durable position while much comes, ms."""
+    idle_poll_ms: float = Field(default=20.0, gt=0, le=1000)
+    """The same while little comes: the wait doubles up to here, ms."""
+    step_bytes: int = Field(default=4096, ge=1, le=64 << 20)
+    """Journal bytes that are read at once; fewer wait for `flush_ms`, bytes."""
     flush_ms: float = Field(default=400.0, ge=0, le=10_000)
     """Rows gather at most this long before they go to the sink, ms."""
+    flush_ms_min: float = Field(default=40.0, ge=0, le=10_000)
+    """Least time between the beginnings of two writes of a stream that are made before `flush_ms`, ms."""
+    flush_lines: int = Field(default=500, ge=1, le=500_000)
+    """Once so many lines are gathered they go before `flush_ms`."""
     read_bytes_max: int = Field(default=8 << 20, ge=1 << 16, le=256 << 20)
     """Most journal bytes decoded in one step, bytes."""
+    read_lines_max: int = Field(default=250_000, ge=1000, le=10_000_000)
+    """A step reads no further piece of journal (1 MiB) once it has this many lines: short lines become many rows."""
+    raw_bytes_max: int = Field(default=65_536, ge=256, le=1 << 20)
+    """Longest text kept in `feed_events.raw`; the journal has all of it, bytes."""
     batch_rows_max: int = Field(default=200_000, ge=1000, le=500_000)
     """Most rows of one table in one insert."""
     checkpoint_s: Seconds = 10.0
@@ -264,6 +283,8 @@ class ClickHouseSettings(Section):
     """HTTPS to the server."""
     timeout_s: Seconds = 60.0
     """One request, s."""
+    settle_s: Seconds = 10.0
+    """How long an earlier insert may take to end after it was told to, s."""
 
 
 class WarehouseSettings(Section):
@@ -280,11 +301,30 @@ class WarehouseSettings(Section):
     memory_bytes_max: Bytes = 6 << 30
     """Memory of the engine, bytes."""
     body_bytes_max: Bytes = 1 << 30
-    """Largest request body, bytes."""
+    """Largest request body, and all bodies at hand together (unpacked), bytes."""
+    body_s_max: Seconds = 120.0
+    """A request body must arrive within this, s."""
+    answer_bytes_max: Bytes = 1 << 30
+    """Largest answer in a format that must be whole before it is sent (JSON, Parquet, Pretty …), bytes."""
+    spool_bytes_max: Bytes = 8 << 30
+    """Largest answer that is kept until its end because the client asked so (`wait_end_of_query`), on disk above 32 MiB, bytes."""
+    connections_max: int = Field(default=512, ge=8, le=10_000)
+    """Open connections; requests on further ones are refused with 503."""
+    sessions_max: int = Field(default=1000, ge=1, le=100_000)
+    """Sessions kept by `session_id`; further ones are refused with 503 and ClickHouse code 202."""
     keep_alive_s: float = Field(default=75.0, ge=5, le=3600)
     """Idle connections are closed after this, s."""
     start_s: Seconds = 60.0
     """How long a client waits for the warehouse to start, s."""
+
+
+class ImportSettings(Section):
+    """Captured files and history replies that are imported."""
+
+    lines_max: int = Field(default=100_000_000, ge=1000, le=2_000_000_000)
+    """Most lines of one file; about 32 bytes of memory a line are needed while it is looked through."""
+    file_bytes_max: Bytes = 64 << 30
+    """Largest file, unpacked, bytes."""
 
 
 class SimulatorSettings(Section):
@@ -302,6 +342,14 @@ class SimulatorSettings(Section):
     """Most watched symbols of the simulated account."""
     client_queue_bytes_max: Bytes = 64 << 20
     """Unsent bytes of a slow client before it is cut, bytes."""
+    clients_max: int = Field(default=256, ge=5, le=10_000)
+    """Connections over all ports; further ones are closed at once."""
+    command_bytes_max: int = Field(default=65_536, ge=256, le=1 << 20)
+    """Longest command line of a client, bytes."""
+    trades_max: int = Field(default=500_000, ge=1, le=10_000_000)
+    """Trades remembered for lookup requests, over all symbols (about 100 bytes each)."""
+    recording_bytes_max: Bytes = 1 << 30
+    """Largest recorded file that is played, unpacked, bytes; its lines are held in memory (about four times as much)."""
     ledger_bytes_max: int = Field(default=0, ge=0, le=1 << 50)
     """The ledger of everything sent is kept up to this size, bytes; 0 = no ledger (tests switch it on)."""
 
@@ -344,6 +392,10 @@ class LogSettings(Section):
     """Lowest level written."""
     format: Literal["auto", "json", "console"] = "auto"
     """auto: console on a terminal, JSON elsewhere."""
+    file_bytes_max: int = Field(default=20 << 20, ge=1 << 16, le=1 << 30)
+    """A log of the process manager is rotated at this size, bytes."""
+    files_kept: int = Field(default=3, ge=1, le=100)
+    """Rotated files kept of each log."""
 
 
 class Settings(BaseSettings):
@@ -376,6 +428,8 @@ class Settings(BaseSettings):
     """Tables."""
     warehouse: WarehouseSettings = WarehouseSettings()
     """The embedded engine."""
+    imports: ImportSettings = ImportSettings()
+    """Files that are imported."""
     simulator: SimulatorSettings = SimulatorSettings()
     """The simulated market."""
     disk: DiskSettings = DiskSettings()
