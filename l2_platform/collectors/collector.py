@@ -5,16 +5,14 @@ link, roll the session, beat once a second. It survives the death of everything 
 in a blink. What does not belong here: the link's own rules (`link`), prices, sinks.
 """
 
-import os
-import signal
 from collections.abc import Sequence
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from l2_platform.clock import Clock, SystemClock
 from l2_platform.collectors.intent import Intent, IntentWatch
 from l2_platform.collectors.link import Link
+from l2_platform.collectors.outside import Outside
 from l2_platform.collectors.plain_log import PlainLog
 from l2_platform.collectors.recorder import Recorder
 from l2_platform.collectors.session_roll import Roll, RollWaits, SessionRoll
@@ -35,7 +33,15 @@ _DAY_NS = 86_400 * 1_000_000_000
 class Collector:
     """One run of one stream. `run` returns the process's exit code."""
 
-    def __init__(self, settings: Settings, stream: str, *, managed: bool = False, clock: Clock | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        stream: str,
+        *,
+        managed: bool = False,
+        clock: Clock | None = None,
+        outside: Outside | None = None,
+    ) -> None:
         if stream not in settings.streams:
             raise ConfigError(
                 f"{stream!r} is not one of the streams of this instance: {', '.join(settings.streams)} (L2_STREAMS)"
@@ -44,7 +50,8 @@ class Collector:
         self._stream = stream
         self._managed = managed
         self._clock = clock or SystemClock()
-        self._log = PlainLog(self._clock, settings.log.level)
+        self._outside = outside or Outside()
+        self._log = PlainLog(self._clock, settings.log.level, self._outside.log_stream)
         self._worker = f"collector-{stream}"
         self._heartbeat = Heartbeat(settings.run_dir / "heartbeats" / f"{self._worker}.json", self._worker, self._clock)
         self._watch = IntentWatch(settings, stream)
@@ -63,9 +70,9 @@ class Collector:
         """Work until told to stop: 0 after a clean stop (a full disk included), 75 when another process has this stream."""
         for folder in ("leases", "heartbeats", "desired", "durable"):
             (self._settings.run_dir / folder).mkdir(parents=True, exist_ok=True)
-        lease = Lease(self._settings.run_dir / "leases" / self._worker)
+        lease = Lease(self._settings.run_dir / "leases" / self._worker, self._outside.locks)
         lease.acquire(wait=self._managed)
-        self._handle_signals()
+        self._outside.on_stop_signals(self.stop)
         try:
             return self._run_with_lease()
         finally:
@@ -74,13 +81,6 @@ class Collector:
     def stop(self, reason: str) -> None:
         """End the loop after the turn in hand."""
         self._stop_reason = self._stop_reason or reason
-
-    def _handle_signals(self) -> None:
-        def on_signal(number: int, _frame: FrameType | None) -> None:
-            self.stop(signal.Signals(number).name.lower())
-
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-            signal.signal(number, on_signal)
 
     def _run_with_lease(self) -> int:
         if not self._room_at_start():
@@ -151,6 +151,8 @@ class Collector:
             self._clock,
             calendar=settings.calendar_name,
             durable_path=settings.run_dir / "durable" / self._stream,
+            calls=self._outside.calls,
+            threads=self._outside.threads,
         )
         recorded = newest_date(settings.journal_dir / self._stream)
         date = self._roll.start(self._clock.now_ns(), recorded)
@@ -170,7 +172,7 @@ class Collector:
         recorder.control(
             "collector_start",
             0,
-            pid=os.getpid(),
+            pid=self._outside.pid,
             clean=found.clean,
             last_ts=found.last_ts,
             lost_tail_bytes=found.trimmed_bytes,
@@ -222,8 +224,7 @@ class Collector:
     # ── disk and signs of life ────────────────────────────────────────────────
 
     def _free_bytes(self) -> int:
-        state = os.statvfs(self._settings.home)
-        return state.f_bavail * state.f_frsize
+        return self._outside.free_bytes(self._settings.home)
 
     def _room_at_start(self) -> bool:
         """Whether recording may begin: a managed collector waits for room (a restart loop would not make any), others say so."""
@@ -289,7 +290,9 @@ class Collector:
         channel = self._stream.split("-")[1]
         ports = {"depth": settings.ports.level2, "level1": settings.ports.level1, "admin": settings.ports.admin}
         address = (settings.feed.host, ports[channel])
-        return Link(channel, address, settings.feed, settings.journal, recorder, self._roll, self._clock, self._log)
+        return Link(
+            channel, address, settings.feed, settings.journal, recorder, self._roll, self._clock, self._log, self._outside
+        )
 
 
 def newest_date(folder: Path) -> int | None:

@@ -4,11 +4,11 @@ Every read goes to the journal first and is looked at afterwards. What does not 
 session's roll (`collector`), and what feed lines mean (`feeds.iqfeed.protocol`).
 """
 
-import secrets
 from dataclasses import dataclass
 
 from l2_platform.clock import Clock
 from l2_platform.collectors.liveness import Backoff, Liveness, Pulse
+from l2_platform.collectors.outside import Outside
 from l2_platform.collectors.plain_log import PlainLog
 from l2_platform.collectors.recorder import Recorder
 from l2_platform.collectors.session_roll import SessionRoll
@@ -77,7 +77,9 @@ class Link:
         roll: SessionRoll,
         clock: Clock,
         log: PlainLog,
+        outside: Outside,
     ) -> None:
+        self._network = outside.network
         self._channel = channel
         self._host, self._port = address
         self._feed = feed
@@ -96,7 +98,7 @@ class Link:
         self._clock = clock
         self._log = log
         self._liveness = Liveness(int(feed.suspect_s * 1e9), int(feed.silence_s * 1e9))
-        self._backoff = Backoff(feed.reconnect_first_s, feed.reconnect_cap_s, lambda: secrets.randbelow(1000) / 1000)
+        self._backoff = Backoff(feed.reconnect_first_s, feed.reconnect_cap_s, outside.random)
         self.subscription = Subscription(
             rollout_steps=feed.rollout_steps,
             rollout_pause_ns=int(feed.rollout_pause_s * 1e9),
@@ -170,7 +172,7 @@ class Link:
         self.counters.attempts += 1
         self._conn_id = (self._conn_id + 1) & 0xFFFFFFFF
         try:
-            connection = Connection.open(self._host, self._port, self._connection_options, self._clock)
+            connection = Connection.open(self._host, self._port, self._connection_options, self._clock, self._network)
         except FeedDisconnected as error:
             self._recorder.control("connect_failed", self._conn_id, error=error.message, attempt=self._attempt)
             self._retry_later(self._backoff.wait_s(), error.message)

@@ -7,7 +7,6 @@ old one ends. What does not belong here: reading (`reader.py`), what is inside t
 """
 
 import os
-import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -36,6 +35,7 @@ from l2_platform.journal.layout import (
 )
 from l2_platform.journal.recovery import Tail, frames_to_rewrite, is_stop, mark_suspect, recover_date
 from l2_platform.journal.syscalls import Syscalls
+from l2_platform.journal.threads import Thread, Threads
 from l2_platform.settings import JournalSettings
 
 UNSYNCED_BYTES_MAX: Final = 64 << 20
@@ -71,7 +71,7 @@ class JournalWriter:
 
     def __init__(
         self, root: Path, stream: str, settings: JournalSettings, clock: Clock, *, calendar: str, durable_path: Path,
-        calls: Syscalls | None = None,
+        calls: Syscalls | None = None, threads: Threads | None = None,
     ) -> None:  # fmt: skip
         self._root = root
         self._stream = stream
@@ -80,7 +80,8 @@ class JournalWriter:
         self._calendar = calendar
         self._durable_path = durable_path
         self._calls = calls or Syscalls()
-        self._changed = threading.Condition()
+        self._threads = threads or Threads()
+        self._changed = self._threads.condition()
         self._context: dict[str, Any] = {}
         self._fd = -1
         self._lock_fd = -1
@@ -96,9 +97,9 @@ class JournalWriter:
         self._syncing = False
         self._suspect: OSError | None = None
         self._publish = False
-        self._stop = threading.Event()
+        self._stop = self._threads.event()
         self._thread_ended = False
-        self._thread: threading.Thread | None = None
+        self._thread: Thread | None = None
 
     # ── what is where ──
 
@@ -274,8 +275,7 @@ class JournalWriter:
         self._publish_now()
         self._stop.clear()
         self._thread_ended = False
-        self._thread = threading.Thread(target=self._flush, name=f"fsync-{self._stream}", daemon=True)
-        self._thread.start()
+        self._thread = self._threads.start(self._flush, f"fsync-{self._stream}")
         return Recovery(self._state.seq, tail.last_ts, trimmed, tail.clean)
 
     def _recover(self, session_date: int, earlier: list[int]) -> tuple[Tail, int, int]:

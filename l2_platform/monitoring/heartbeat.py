@@ -24,11 +24,28 @@ WAIT_STEP_S = 0.05
 """How often a waiter that can be stopped looks."""
 
 
+class LockFiles:
+    """The calls of a lease: the seam where a simulation keeps locks of its own."""
+
+    def open(self, path: Path) -> int:
+        """A descriptor of the file, which is made when it is missing."""
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+
+    def lock(self, fd: int, *, wait: bool) -> None:
+        """Take the lock; BlockingIOError when another has it and `wait` is off."""
+        fcntl.flock(fd, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+    def close(self, fd: int) -> None:
+        """Give descriptor and lock back."""
+        os.close(fd)
+
+
 class Lease:
     """The right to be a worker. The file stays; only the lock on it counts."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, files: LockFiles | None = None) -> None:
         self.path = path
+        self._files = files or LockFiles()
         self._fd = -1
 
     @property
@@ -45,19 +62,19 @@ class Lease:
         if self.held:
             return True
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+        fd = self._files.open(self.path)
         try:
             if not self._lock(fd, wait, stop):
-                os.close(fd)
+                self._files.close(fd)
                 return False
         except BlockingIOError:
             holder = holder_of(self.path)
-            os.close(fd)
+            self._files.close(fd)
             who = f"process {holder}" if holder else "another process"
             message = f"{self.path.name} is held by {who}: it runs already, stop that one first"
             raise LeaseHeld(message, worker=self.path.name, pid=holder) from None
         except BaseException:
-            os.close(fd)
+            self._files.close(fd)
             raise
         os.ftruncate(fd, 0)
         os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
@@ -67,7 +84,7 @@ class Lease:
     def release(self) -> None:
         """Give the lease back; nothing when it is not held."""
         if self.held:
-            os.close(self._fd)
+            self._files.close(self._fd)
             self._fd = -1
 
     def __enter__(self) -> Self:
@@ -80,17 +97,16 @@ class Lease:
     ) -> None:
         self.release()
 
-    @staticmethod
-    def _lock(fd: int, wait: bool, stop: threading.Event | None) -> bool:
+    def _lock(self, fd: int, wait: bool, stop: threading.Event | None) -> bool:
         if not wait:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._files.lock(fd, wait=False)
             return True
         if stop is None:
-            fcntl.flock(fd, fcntl.LOCK_EX)
+            self._files.lock(fd, wait=True)
             return True
         while not stop.is_set():
             try:
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                self._files.lock(fd, wait=False)
             except BlockingIOError:
                 stop.wait(WAIT_STEP_S)
             else:

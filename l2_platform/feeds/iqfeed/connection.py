@@ -7,7 +7,7 @@ import errno
 import select
 import socket
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from l2_platform.clock import Clock
 from l2_platform.errors import FeedDisconnected
@@ -41,11 +41,62 @@ class ConnectionOptions:
     send_timeout_s: float = 5.0
 
 
+class Socket(Protocol):
+    """What a connection needs of a socket; failures are OSError, TimeoutError when nothing came or went in time."""
+
+    def fileno(self) -> int:
+        """Its descriptor."""
+        ...
+
+    def recv_into(self, buffer: memoryview, /) -> int:
+        """Bytes that arrived; 0 at the end."""
+        ...
+
+    def send(self, data: bytes, /) -> int:
+        """How many bytes were taken."""
+        ...
+
+    def settimeout(self, value: float, /) -> None:
+        """How long the calls wait, s."""
+        ...
+
+    def close(self) -> None:
+        """Give it back."""
+        ...
+
+
+class Network:
+    """Sockets as the kernel gives them: the seam where a simulation has a network of its own."""
+
+    def connect(self, host: str, port: int, options: ConnectionOptions) -> Socket:
+        """A connected socket that notices a dead peer; OSError."""
+        sock = socket.create_connection((host, port), timeout=options.connect_timeout_s)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        # not every system names these; where they are missing, the silence rule of the collector still finds a dead peer
+        for name, value in (
+            ("TCP_KEEPIDLE", _KEEPALIVE_IDLE_S),
+            ("TCP_KEEPINTVL", _KEEPALIVE_INTERVAL_S),
+            ("TCP_KEEPCNT", _KEEPALIVE_PROBES),
+            ("TCP_USER_TIMEOUT", int(options.user_timeout_s * 1000)),
+        ):
+            if hasattr(socket, name):
+                sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+        return sock
+
+    def writable(self, sock: Socket) -> bool:
+        """The socket takes bytes now."""
+        return bool(select.select((), (sock,), (), 0)[1])
+
+
 class Connection:
     """An open socket with its carry-over buffer. The pieces of a read are valid until the next read."""
 
-    def __init__(self, sock: socket.socket, options: ConnectionOptions, clock: Clock) -> None:
+    def __init__(
+        self, sock: Socket, options: ConnectionOptions, clock: Clock, network: Network | None = None
+    ) -> None:
         self._socket = sock
+        self._network = network or Network()
         self._options = options
         self._clock = clock
         self._buffer = bytearray(options.line_bytes_max + options.recv_bytes)
@@ -61,27 +112,19 @@ class Connection:
         """The last read took all the room there was: more is waiting, so do not sleep."""
 
     @classmethod
-    def open(cls, host: str, port: int, options: ConnectionOptions, clock: Clock) -> "Connection":
+    def open(
+        cls, host: str, port: int, options: ConnectionOptions, clock: Clock, network: Network | None = None
+    ) -> "Connection":
         """Connect; FeedDisconnected(reason=refused or error) when that fails within `connect_timeout_s`."""
+        network = network or Network()
         try:
-            sock = socket.create_connection((host, port), timeout=options.connect_timeout_s)
+            sock = network.connect(host, port, options)
         except OSError as error:
             reason = "refused" if error.errno == errno.ECONNREFUSED else "error"
             text = error.strerror or str(error) or type(error).__name__
             raise FeedDisconnected(f"cannot connect to {host}:{port}: {text}", reason=reason) from None
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        # not every system names these; where they are missing, the silence rule of the collector still finds a dead peer
-        for name, value in (
-            ("TCP_KEEPIDLE", _KEEPALIVE_IDLE_S),
-            ("TCP_KEEPINTVL", _KEEPALIVE_INTERVAL_S),
-            ("TCP_KEEPCNT", _KEEPALIVE_PROBES),
-            ("TCP_USER_TIMEOUT", int(options.user_timeout_s * 1000)),
-        ):
-            if hasattr(socket, name):
-                sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
         sock.settimeout(options.read_timeout_s)
-        return cls(sock, options, clock)
+        return cls(sock, options, clock, network)
 
     def read(self) -> list[Piece]:
         """What arrived, in whole lines; [] when nothing came in `read_timeout_s` or no line is complete. FeedDisconnected at the end."""
@@ -150,7 +193,7 @@ class Connection:
         self._socket.close()
 
     def _writable(self) -> bool:
-        return bool(select.select((), (self._socket,), (), 0)[1])
+        return self._network.writable(self._socket)
 
     def _drop_taken(self) -> None:
         if self._cut:
