@@ -36,10 +36,9 @@ from l2_platform.journal.layout import (
 from l2_platform.journal.recovery import Tail, frames_to_rewrite, is_stop, mark_suspect, recover_date
 from l2_platform.journal.syscalls import Syscalls
 from l2_platform.journal.threads import Thread, Threads
+from l2_platform.monitoring.bounds import Bound, Timing
 from l2_platform.settings import JournalSettings
 
-UNSYNCED_BYTES_MAX: Final = 64 << 20
-"""Frames kept in memory until they are durable; a writer that is ahead by more waits for the disk."""
 RETRY_S: Final = 0.2
 """Wait before a failed replacement of a segment is tried again."""
 
@@ -80,6 +79,10 @@ class JournalWriter:
         self._calendar = calendar
         self._durable_path = durable_path
         self._calls = calls or Syscalls()
+        self.unsynced = Bound("unsynced_bytes", settings.unsynced_bytes_max, "bytes", "journal.unsynced_bytes_max")
+        self.segment = Bound("segment_bytes", settings.segment_bytes_max, "bytes", "journal.segment_bytes_max")
+        self.fsyncs = Timing()
+        """Group syncs of the thread."""
         self._threads = threads or Threads()
         self._changed = self._threads.condition()
         self._context: dict[str, Any] = {}
@@ -227,6 +230,7 @@ class JournalWriter:
         clean = kind == FrameKind.CONTROL and is_stop(payload)
         seq = self._state.seq + count if kind == FrameKind.DATA else self._state.seq
         self._state = _State(Position(position.session_date, position.segment, end), seq, ts_recv, clean)
+        self.unsynced.see(end - self._durable.position.offset)
         self._changed.notify_all()
 
     def _cut_back(self) -> None:
@@ -237,9 +241,10 @@ class JournalWriter:
     def _wait_for_disk(self, size: int) -> None:
         def room() -> bool:
             waiting = self._state.position.offset - self._durable.position.offset
-            return self._thread_ended or self._suspect is not None or waiting == 0 or waiting + size <= UNSYNCED_BYTES_MAX
+            return self._thread_ended or self._suspect is not None or waiting == 0 or waiting + size <= self.unsynced.limit
 
         if not room():
+            self.unsynced.hit()
             self._changed.wait_for(room)
             self._must_be_open()
             if self._suspect is not None:
@@ -332,6 +337,7 @@ class JournalWriter:
         except OSError as error:
             self._undo(fd, temporary, path)
             raise self._unwritable("begin a segment", error) from error
+        self.segment.see(self._state.position.offset)
         old, self._fd = self._fd, fd
         if old >= 0:
             self._close_quietly(old)
@@ -472,7 +478,9 @@ class JournalWriter:
             elif not isinstance(failed, InterruptedError):
                 self._suspect = failed
             self._changed.notify_all()
-        return (self._clock.monotonic_ns() - started) / 1e9
+        took_s = (self._clock.monotonic_ns() - started) / 1e9
+        self.fsyncs.add(took_s)
+        return took_s
 
     def _try(self, action: Callable[[], None]) -> bool:
         try:
