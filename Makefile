@@ -1,12 +1,15 @@
 # Needs make and Python 3.11 or newer; uses uv when it is there. `make help` lists the targets.
 .DEFAULT_GOAL := help
-.PHONY: help setup up down status logs test check bench clean lock
+.PHONY: help setup up down status logs test faults soak check bench clean lock
 SHELL := /bin/sh
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 ARGS ?=
+FAULTS ?= full
+FAULTS_TIMEOUT_S ?= 14400
+SOAK_MINUTES ?= 30
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -45,6 +48,13 @@ logs: $(STAMP) ## show the end of every log (ARGS="-f" follows)
 
 test: $(STAMP) ## run the tests (ARGS="-k name" picks some)
 	@$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile $(ARGS)
+
+# Each scenario states what it does at quick, ci and full; the results of a run are in its junit file when one is asked for.
+faults: $(STAMP) ## break it on purpose, at full size (FAULTS=ci is the size of CI)
+	@FAULTS=$(FAULTS) $(BIN)/python -m pytest $(wildcard tests/faults tests/simulation tests/fuzz) -n auto --maxprocesses 4 --dist loadfile --timeout $(FAULTS_TIMEOUT_S) $(ARGS)
+
+soak: $(STAMP) ## a random mix of faults for SOAK_MINUTES minutes
+	@$(BIN)/python -m tests.faults.soak --minutes $(SOAK_MINUTES) $(ARGS)
 
 check: $(STAMP) ## ruff, mypy and the import rules
 	@$(BIN)/ruff check .
