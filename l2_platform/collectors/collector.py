@@ -19,6 +19,7 @@ from l2_platform.collectors.session_roll import Roll, RollWaits, SessionRoll
 from l2_platform.errors import ConfigError, JournalUnwritable, L2Error
 from l2_platform.journal.writer import JournalWriter
 from l2_platform.market.sessions import load_calendar
+from l2_platform.monitoring.bounds import bounds_record
 from l2_platform.monitoring.heartbeat import Heartbeat, Lease
 from l2_platform.settings import Settings
 
@@ -267,6 +268,8 @@ class Collector:
             numbers |= {"lines": recorder.lines, "bytes": recorder.bytes, "last_seq": writer.last_seq}
             numbers |= {"written": list(writer.written), "durable": list(writer.durable)}
             numbers["stalled_since_ns"] = recorder.stalled_since_ns
+            numbers["fsync"] = writer.fsyncs.as_record()
+            numbers["bounds"] = bounds_record((writer.unsynced, writer.segment, *(link.bounds if link is not None else ())))
         if link is not None:
             counters, subscription = link.counters, link.subscription
             numbers |= {

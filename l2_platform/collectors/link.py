@@ -15,8 +15,9 @@ from l2_platform.collectors.session_roll import SessionRoll
 from l2_platform.collectors.subscription import Batch, Subscription
 from l2_platform.errors import FeedDisconnected
 from l2_platform.feeds.iqfeed import messages
-from l2_platform.feeds.iqfeed.connection import WHOLE_LINES, Connection, ConnectionOptions, Piece
+from l2_platform.feeds.iqfeed.connection import OVERSIZE, WHOLE_LINES, Connection, ConnectionOptions, Piece
 from l2_platform.feeds.iqfeed.protocol import AdminSession, FeedSession, Phase, SessionOptions, open_session
+from l2_platform.monitoring.bounds import Bound
 from l2_platform.settings import FeedSettings, JournalSettings
 
 _SECOND_NS = 1_000_000_000
@@ -61,6 +62,7 @@ def session_options(settings: FeedSettings) -> SessionOptions:
         login=settings.login.get_secret_value(),
         password=settings.password.get_secret_value(),
         login_retry_ns=int(settings.unauthorized_retry_s * 1e9),
+        events_max=settings.events_max,
     )
 
 
@@ -106,6 +108,11 @@ class Link:
             rewatch_ns=int(feed.rewatch_s * 1e9),
         )
         self.counters = LinkCounters()
+        self._line_bound = Bound("line_bytes", journal.line_bytes_max, "bytes", "journal.line_bytes_max")
+        self._read_bound = Bound("read_bytes", journal.recv_bytes, "bytes", "journal.recv_bytes")
+        self._event_bound = Bound("system_lines", feed.events_max, "lines", "feed.events_max")
+        self._batch_bound = Bound("watch_batch", feed.watch_batch_max, "symbols", "feed.watch_batch_max")
+        self.bounds = (self._line_bound, self._read_bound, self._event_bound, self._batch_bound)
         self._secrets = tuple(text.encode() for text in (self._options.login, self._options.password) if text)
         self._connection: Connection | None = None
         self._session: FeedSession = open_session(channel, self._options)
@@ -195,6 +202,7 @@ class Link:
     def _turn(self, connection: Connection) -> None:
         read_before = connection.bytes_read
         pieces = connection.read()
+        self._read_bound.see(connection.bytes_read - read_before)
         heard = connection.bytes_read > read_before
         if heard:
             self._keep(pieces)
@@ -223,6 +231,8 @@ class Link:
         data: bytes | memoryview = piece.data
         if self._channel == "admin":
             data = messages.mask_secrets(bytes(piece.data), self._secrets)
+        if piece.kind & OVERSIZE:
+            self._line_bound.hit()
         ts_recv = self.counters.last_byte_ns or self._clock.now_ns()
         self._recorder.append(data, piece.lines, ts_recv, self._conn_id, piece.kind)
 
@@ -235,8 +245,11 @@ class Link:
                 raise FeedDisconnected(f"no byte for {self._feed.silence_s:g} s", reason="silence")
 
     def _take_events(self) -> None:
+        taken = 0
         while (event := self._session.next_event()) is not None:
+            taken += 1
             self._act(event)
+        self._event_bound.see(taken)
         if self._session.phase is Phase.LIVE and self._live_since_ns is None and not self._watching:
             self._begin_watching()
 
@@ -339,6 +352,7 @@ class Link:
 
     def _send_batch(self, batch: Batch) -> None:
         names = list(batch.symbols)
+        self._batch_bound.see(len(names))
         if not batch.watch:
             self._recorder.control("unwatch", self._conn_id, symbols=names)
             self._session.unwatch(names)

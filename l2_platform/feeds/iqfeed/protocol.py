@@ -33,8 +33,6 @@ from l2_platform.feeds.iqfeed.messages import (
     parse_system_line,
 )
 
-_EVENTS_MAX = 100_000
-"""Events kept when nobody takes them: the newest stay. A caller takes them after each read, so this is never reached by a sane feed."""
 _STATS_BEFORE_REFUSED = 3
 """STATS lines (1 Hz) with `Not Connected` after a login before it counts as refused."""
 
@@ -68,6 +66,8 @@ class SessionOptions:
     login: str = ""
     password: str = ""
     login_retry_ns: int = 30_000_000_000
+    events_max: int = 100_000
+    """Events kept until they are taken: the newest stay. They are taken after each read, so no sane feed reaches this."""
 
 
 class FeedSession:
@@ -79,7 +79,7 @@ class FeedSession:
         self.protocol: str | None = None
         self._now_ns = 0
         self._deadline_ns = 0
-        self._events: deque[Event] = deque(maxlen=_EVENTS_MAX)
+        self._events: deque[Event] = deque(maxlen=options.events_max)
         self._outbound: list[bytes] = []
 
     def start(self, now_ns: int) -> None:
