@@ -55,7 +55,7 @@ def make_pipeline(stream: str, settings: Settings, default_symbol: str | None = 
 
     return Pipeline(
         stream, levels=settings.jsonl.levels, interval_ms=settings.jsonl.l2_interval_ms, session_start=session_start,
-        session_end=session_end, default_symbol=default_symbol,
+        session_end=session_end, default_symbol=default_symbol, names_max=settings.symbols.names_max,
     )  # fmt: skip
 
 

@@ -20,7 +20,7 @@ from l2_platform.feeds.iqfeed.decode_level1 import Level1Decoder
 from l2_platform.journal.frame import FrameFlag
 from l2_platform.journal.reader import Block, Control, Damage
 from l2_platform.market.events import NO_SYMBOL, NULL_TS, DepthBatch, DepthKind, Level1Batch, Level1Kind, TableBatch
-from l2_platform.market.instruments import SymbolTable
+from l2_platform.market.instruments import NAMES_MAX, SymbolTable
 
 STATE_VERSION = 1
 _STATS_SYMBOLS_MAX = 4
@@ -52,14 +52,15 @@ class Pipeline:
         session_start: Callable[[int], int] | None = None,
         session_end: Callable[[int], int] | None = None,
         default_symbol: str | None = None,
+        names_max: int = NAMES_MAX,
     ) -> None:
         """`session_start`, `session_end`: session date → ns from and to which the stream should record (NULL_TS: not at all);
-        `default_symbol`: of lines that carry none.
+        `default_symbol`: of lines that carry none; `names_max`: see SymbolTable.
         """
         self.stream = stream
         self.channel = channel_of(stream)
         self.source = source_of(stream)
-        self.symbols = SymbolTable()
+        self.symbols = SymbolTable(names_max=names_max)
         self.seq = 0
         """Last seq seen of the current date."""
         self.lines = 0

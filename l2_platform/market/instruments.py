@@ -6,10 +6,16 @@ Kernels work on the numbers; the table only grows, and it is part of a checkpoin
 from collections.abc import Iterable
 
 
+NAMES_MAX = 50_000
+"""Most names that the lines of one stream may bring, unless a table is told otherwise."""
+
+
 class SymbolTable:
     """Names and their numbers, both ways."""
 
-    def __init__(self, names: Iterable[str] = ()) -> None:
+    def __init__(self, names: Iterable[str] = (), *, names_max: int = NAMES_MAX) -> None:
+        """`names_max`: how many names lines may bring; a line with a further one is bad. `intern` itself refuses nothing."""
+        self.names_max = names_max
         self.names: list[str] = []
         self._number: dict[str, int] = {}
         for name in names:

@@ -398,7 +398,8 @@ def intern_at(
 ) -> tuple[Number, int]:  # fmt: skip
     """Number of the symbol in `buffer[start:stop]`, given now if it is new (arrays of `SymbolIndex`, or pointers).
 
-    BAD when it is empty or longer than SYMBOL_BYTES_MAX; FULL when the arrays must grow first.
+    BAD when it is empty or longer than SYMBOL_BYTES_MAX, or when it would be one name too many (`count[1]`); FULL when the arrays
+    must grow first.
     """
     length = stop - start
     if length <= 0 or length > SYMBOL_BYTES_MAX:
@@ -422,6 +423,8 @@ def intern_at(
                     return number, OK
         slot = (slot + 1) & mask
     number = count[0]
+    if number >= count[1]:
+        return -1, BAD
     begin = ends[number]
     if number >= hashes_len or begin + length > pool_len or 2 * (number + 1) > slots_len:
         return -1, FULL
@@ -455,7 +458,8 @@ class SymbolIndex:
         self.ends: Int64 = np.zeros(1025, np.int64)
         self.hashes: UInt64 = np.zeros(1024, np.uint64)
         self.slots: Int32 = np.full(4096, -1, np.int32)
-        self.count: Int64 = np.zeros(1, np.int64)
+        self.count: Int64 = np.array([0, table.names_max], np.int64)
+        """Names now, and how many there may be."""
         self.pull()
 
     @property
@@ -464,7 +468,8 @@ class SymbolIndex:
         return self.pool, self.ends, self.hashes, self.slots, self.count
 
     def pull(self) -> None:
-        """Take over names that the table got from elsewhere."""
+        """Take over names that the table got from elsewhere; the limit is for names in lines only."""
+        self.count[1] = max(self.table.names_max, len(self.table))
         for name in self.table.names[int(self.count[0]) :]:
             text = np.frombuffer(name.encode("latin-1"), np.uint8)
             while self._insert(text) == FULL:
