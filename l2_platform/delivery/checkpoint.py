@@ -17,6 +17,7 @@ import crc32c
 
 from l2_platform.delivery.pipeline import STATE_VERSION
 from l2_platform.journal.frame import Position
+from l2_platform.journal.syscalls import Syscalls
 
 MAGIC = b"L2CKPT01"
 _HEAD = struct.Struct("<8sII")
@@ -34,13 +35,14 @@ class Checkpoint:
 class CheckpointStore:
     """The checkpoints of one (sink, stream)."""
 
-    def __init__(self, directory: Path, kept: int) -> None:
+    def __init__(self, directory: Path, kept: int, calls: Syscalls | None = None) -> None:
         self.directory = directory
         self._kept = kept
+        self._calls = calls or Syscalls()
 
     def save(self, position: Position, seq: int, state: dict[str, Any]) -> int:
         """Write one; only it and the `kept` - 1 before it stay. Its size in bytes; OSError when the disk does not take it."""
-        self.directory.mkdir(parents=True, exist_ok=True)
+        self._calls.make_folders(self.directory)
         books: bytes = state["books"]
         head = {"position": list(position), "seq": seq, "state": {key: value for key, value in state.items() if key != "books"}}
         text = json.dumps(head, separators=(",", ":")).encode()
@@ -48,19 +50,17 @@ class CheckpointStore:
         target = self.directory / f"{position.session_date:08d}-{position.segment:06d}-{position.offset:015d}.ckpt"
         temporary = self.directory / "next.tmp"
         try:
-            with temporary.open("wb") as file:
-                file.write(_HEAD.pack(MAGIC, crc32c.crc32c(body), len(body)))
-                file.write(body)
-                file.flush()
-                os.fdatasync(file.fileno())
-            temporary.rename(target)
-        finally:
-            temporary.unlink(missing_ok=True)
+            self._write(temporary, [_HEAD.pack(MAGIC, crc32c.crc32c(body), len(body)), body])
+            self._calls.rename(temporary, target)
+        except OSError:
+            with contextlib.suppress(OSError):
+                self._calls.unlink(temporary)
+            raise
         # One of a later position is from before the sink was wiped or set back: it would push this one out.
         earlier = [path for path in self._files() if path <= target]
         for old in {*self._files(), *self.directory.glob("*.tmp")} - set(earlier[-self._kept :]):
             with contextlib.suppress(OSError):
-                old.unlink()
+                self._calls.unlink(old)
         return _HEAD.size + len(body)
 
     def newest(self, at_most: Position, seq_at_most: int | None = None) -> Checkpoint | None:
@@ -86,10 +86,18 @@ class CheckpointStore:
 
     def mark_done(self, session_date: int) -> None:
         """Everything up to this date is delivered: it is not asked for again."""
-        self.directory.mkdir(parents=True, exist_ok=True)
+        self._calls.make_folders(self.directory)
         temporary = self.directory / "done.tmp"
-        temporary.write_text(json.dumps({"done_through": session_date}))
-        temporary.rename(self.directory / "done.json")
+        self._write(temporary, [json.dumps({"done_through": session_date}).encode()])
+        self._calls.rename(temporary, self.directory / "done.json")
+
+    def _write(self, path: Path, parts: list[bytes]) -> None:
+        fd = self._calls.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        try:
+            self._calls.write_all(fd, parts, 0)
+            self._calls.fdatasync(fd)
+        finally:
+            self._calls.close(fd)
 
 
 def _read(path: Path) -> Checkpoint | None:

@@ -7,8 +7,8 @@ ours may still run. What does not belong here: bytes of the Native format (nativ
 
 import itertools
 import os
-from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor, Future, ThreadPoolExecutor, wait
 from typing import Final
 
 import numpy as np
@@ -69,13 +69,19 @@ class ClickHouseSink:
 
     name = "clickhouse"
 
-    def __init__(self, settings: Settings, clock: Clock | None = None) -> None:
+    def __init__(
+        self, settings: Settings, clock: Clock | None = None, *, reach: Callable[[], PlainClient] | None = None,
+        threads: Callable[[], Executor] | None = None,
+    ) -> None:  # fmt: skip
+        """`reach` and `threads` replace the way to the warehouse and the threads that insert: the seam of a simulation."""
         self._settings = settings
+        self._connect = reach
+        self._make_threads = threads or (lambda: ThreadPoolExecutor(len(LAYOUTS), thread_name_prefix="insert"))
         self._database = settings.clickhouse.database
         self._clock = clock or SystemClock()
         self._client: PlainClient | None = None
         self._migrated = False
-        self._threads: ThreadPoolExecutor | None = None
+        self._threads: Executor | None = None
         self._encoders = {table: NativeEncoder() for table in LAYOUTS}
         self._known: dict[Partition, dict[str, Key]] = {}
         """Positions that are certain, per (stream, date) and table; missing = ask first."""
@@ -87,7 +93,7 @@ class ClickHouseSink:
     def open(self) -> None:
         """Reach the warehouse and make the tables; raise SinkUnavailable when that is not possible now."""
         if self._threads is None:
-            self._threads = ThreadPoolExecutor(len(LAYOUTS), thread_name_prefix="insert")
+            self._threads = self._make_threads()
         self._reach()
 
     def resume(self, stream: str, session_date: int) -> ResumePoint:
@@ -238,6 +244,9 @@ class ClickHouseSink:
         if self._client is not None and self._migrated:
             return self._client
         self._forget_client()
+        if self._connect is not None:
+            self._client, self._migrated = self._connect(), True
+            return self._client
         section = self._settings.clickhouse
         try:
             if not section.embedded:
