@@ -240,9 +240,9 @@ class Follower:
                 self._replay_earlier_dates(session_date)
         self.pipeline.begin_date(session_date, segment_context(self._source.root, self.stream, session_date))
         self._floors = dict(point.tables)
-        start = checkpoint.position if checkpoint is not None else None
+        start, seq = (checkpoint.position, checkpoint.seq) if checkpoint is not None else (None, None)
         self._reader = JournalReader(
-            self._source.root, self.stream, session_date, start=start, durable_path=self._source.durable_path
+            self._source.root, self.stream, session_date, start=start, seq=seq, durable_path=self._source.durable_path
         )
         self._session_date = session_date
         self.position, self.delivered_seq = point.position, point.seq

@@ -218,6 +218,9 @@ class Pipeline:
         events.append(self._event("journal_damage", max(since, 0), reason))
         if self._finds_gaps:
             self.gaps.on_damage(self.seq, reason)
+        if damage.seq_to > self.seq:
+            # The lost lines are told: whoever goes on from here must not find them missing a second time.
+            self.seq, self._ordinal = damage.seq_to, 0
         self._books("mark_suspect")
 
     def _admin(self, block: Block, events: list[dict[str, Any]]) -> None:

@@ -10,7 +10,7 @@ import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from l2_platform.errors import InputError, JournalUnwritable
 from l2_platform.journal.frame import (
@@ -21,12 +21,9 @@ from l2_platform.journal.frame import (
     control_payload,
     frame_header,
 )
-from l2_platform.journal.layout import STAGING_NAME, date_folder, raw_path
+from l2_platform.journal.layout import CLOSED_NAME, STAGING_NAME, date_folder, raw_path
 from l2_platform.journal.syscalls import Syscalls
 from l2_platform.settings import JournalSettings
-
-CLOSED_NAME: Final = "closed.json"
-"""In a date folder: its last segment, where that ends, and its last line."""
 
 ImportFrame = tuple[bytes, int, int, int] | tuple[bytes, int, int, int, int]
 """(payload of whole lines, count, seq of the first, ts_recv ns[, FrameFlag bits])."""

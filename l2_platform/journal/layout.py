@@ -12,6 +12,8 @@ SEALED_SUFFIX: Final = ".l2z"
 TEMPORARY_SUFFIX: Final = ".tmp"
 SUSPECT_SUFFIX: Final = ".suspect"
 MANIFEST_NAME: Final = "manifest.jsonl"
+CLOSED_NAME: Final = "closed.json"
+"""In a date folder of an import: its last segment, where that ends, and its last line."""
 STAGING_NAME: Final = ".staging"
 
 

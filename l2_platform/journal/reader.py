@@ -5,7 +5,6 @@ line numbers must follow each other; what does not fit is skipped and reported a
 """
 
 import json
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -24,10 +23,10 @@ from l2_platform.journal.frame import (
     Frame,
     FrameKind,
     Position,
-    SegmentHeader,
-    decode_segment_header,
+    Previous,
     frame_at,
 )
+from l2_platform.journal.headers import end_of_date, header_of, segment_context, segment_header
 from l2_platform.journal.layout import SegmentFile, date_folder, list_dates, list_segments, list_streams, source_of
 from l2_platform.journal.source import SegmentSource, open_source
 
@@ -37,8 +36,6 @@ __all__ = [
 ]  # fmt: skip
 
 CHUNK_BYTES: Final = 1 << 20
-_HEADER_GUESS: Final = 1 << 16
-_HEADER_BYTES_MAX: Final = 64 << 20
 _FRAME_DTYPE = np.dtype(
     [
         ("crc", "<u4"), ("magic", "<u4"), ("kind", "u1"), ("flags", "u1"), ("zero", "<u2"), ("conn", "<u4"),
@@ -110,8 +107,12 @@ class JournalReader:
     """Reads one session date from a position on; see the module. Call `close` or let it go."""
 
     def __init__(
-        self, root: Path, stream: str, session_date: int, *, start: Position | None = None, durable_path: Path | None = None
-    ) -> None:
+        self, root: Path, stream: str, session_date: int, *, start: Position | None = None, seq: int | None = None,
+        durable_path: Path | None = None,
+    ) -> None:  # fmt: skip
+        """From `start` on; `seq` is the last line before it, when known: lines that are missing right there are then told, too."""
+        self._root = root
+        self._stream = stream
         self._folder = date_folder(root, stream, session_date)
         self._date = session_date
         self._durable_path = durable_path
@@ -121,11 +122,13 @@ class JournalReader:
         self._source: SegmentSource | None = None
         self._begin = 0
         """Offset of the first frame of the segment."""
-        self._seq: int | None = 0 if self._number == 0 and self._offset == 0 else None
+        self._seq: int | None = 0 if self._number == 0 and self._offset == 0 else seq
         self._sparse = False
         self._closed_end: int | None = None
         """Where the segment ends, once it cannot grow any more."""
         self._expected_end = 0
+        self._date_end: Previous | None = None
+        """Where the date ends, once its last segment is read."""
         self._finished = False
         self._position = start or Position(session_date, 0, 0)
         self._heads: list[memoryview] = []
@@ -141,6 +144,13 @@ class JournalReader:
         """The date is closed and everything was read."""
         return self._finished
 
+    def waiting(self) -> int | None:
+        """Bytes that can be read now; None when that is not told cheaply (another segment follows, none is open): read."""
+        if self._source is None or self._closed_end is not None:
+            return None
+        limit = self._limit()
+        return None if self._closed_end is not None else max(0, limit - self._offset)
+
     def close(self) -> None:
         """Give the file back; reading on opens it again."""
         if self._source is not None:
@@ -153,10 +163,14 @@ class JournalReader:
         if self._source is not None:
             self._source.close()
 
-    def read(self, max_bytes: int) -> list[Item]:
-        """About `max_bytes` of journal (at least one frame) in order; [] when nothing more is durable now or the date is finished."""
+    def read(self, max_bytes: int, max_lines: int | None = None) -> list[Item]:
+        """About `max_bytes` of journal (at least one frame) in order; [] when nothing more is durable now or the date is finished.
+
+        It ends after the piece (CHUNK_BYTES at most) that brings the `max_lines`-th line.
+        """
         items: list[Item] = []
         left = max_bytes
+        first = self._seq
         while left > 0 and not self._finished:
             if self._source is None and not self._open_next(items):
                 break
@@ -165,6 +179,9 @@ class JournalReader:
                 before = self._offset
                 self._read_frames(min(max(left, 1), CHUNK_BYTES), limit, items)
                 left -= self._offset - before
+                first = self._seq if first is None else first
+                if max_lines is not None and self._seq is not None and first is not None and self._seq - first >= max_lines:
+                    break
             elif self._closed_end is None:
                 break
             else:
@@ -199,7 +216,7 @@ class JournalReader:
         assert self._source is not None
         self._offset = wanted
         try:
-            header, self._begin = _header_of(self._source, file.path.name)
+            header, self._begin = header_of(self._source, file.path.name)
         except JournalCorrupt:
             # Offset 0 is no frame: the search for the next valid one names the damage.
             self._begin = 0
@@ -220,12 +237,25 @@ class JournalReader:
         assert self._source is not None
         assert self._closed_end is not None
         self._flush(items)
-        if self._expected_end > self._closed_end:
-            begin, end = (Position(self._date, self._number, at) for at in (self._closed_end, self._expected_end))
+        if self._expected_end > max(self._closed_end, self._offset):
+            # Behind what was read: a reader that began further on misses nothing of a segment that was cut later.
+            read_to = max(self._closed_end, self._offset)
+            begin, end = (Position(self._date, self._number, at) for at in (read_to, self._expected_end))
             items.append(Damage(begin, end, f"the segment was cut at {self._closed_end} of {self._expected_end} bytes"))
+        if self._date_end is not None:
+            self._end_date(self._date_end, items)
         self._source.close()
         self._source = None
         self._open_next(items)
+
+    def _end_date(self, last: Previous, items: list[Item]) -> None:
+        """Behind the last segment there is: lines that the date had and that are nowhere."""
+        self._date_end = None
+        if self._seq is None or self._sparse or last.last_seq <= self._seq:
+            return
+        here = Position(self._date, self._number, self._offset)
+        items.append(_missing(here, here, self._seq + 1, last.last_seq, "at the end of the date"))
+        self._seq = last.last_seq
 
     def _limit(self) -> int:
         """How far the segment may be read now; sets `_closed_end` when that is final."""
@@ -243,6 +273,8 @@ class JournalReader:
         self._closed_end = size
         if later is not None:
             self._learn_end(later, size)
+        else:
+            self._learn_end_of_date()
         return self._closed_end
 
     def _learn_end(self, later: SegmentFile, size: int) -> None:
@@ -255,6 +287,14 @@ class JournalReader:
         previous = header.previous
         if previous is not None and (previous.session_date, previous.segment) == (self._date, self._number):
             self._expected_end = previous.end
+
+    def _learn_end_of_date(self) -> None:
+        try:
+            self._date_end = end_of_date(self._root, self._stream, self._date)
+        except JournalCorrupt:
+            return  # `verify` tells it; the frames are as good as they are
+        if self._date_end is not None and self._date_end.segment == self._number:
+            self._expected_end = self._date_end.end
 
     def _date_is_closed(self) -> bool:
         if self._durable_path is None:
@@ -404,46 +444,3 @@ class JournalReader:
 
 def _missing(begin: Position, end: Position, first: int, last: int, where: str) -> Damage:
     return Damage(begin, end, f"lines {first}-{last} are missing, {where}", first, last)
-
-
-def _header_of(source: SegmentSource, name: str) -> tuple[SegmentHeader, int]:
-    try:
-        return decode_segment_header(source.read(0, _HEADER_GUESS), name)
-    except JournalCorrupt:
-        return decode_segment_header(source.read(0, _HEADER_BYTES_MAX), name)
-
-
-def segment_header(file: SegmentFile) -> SegmentHeader | None:
-    """The header of a segment, or None when it is damaged; JournalTooNew when a later program wrote it."""
-    return _with_source(file, lambda source: _header_of(source, file.path.name)[0])
-
-
-def _with_source(file: SegmentFile, ask: Callable[[SegmentSource], SegmentHeader]) -> SegmentHeader | None:
-    for path in (file.raw, file.sealed, file.path.with_suffix(".l2z")):
-        if path is None:
-            continue
-        try:
-            source = open_source(path)
-        except FileNotFoundError:
-            continue
-        try:
-            return ask(source)
-        except JournalCorrupt:
-            continue
-        finally:
-            source.close()
-    return None
-
-
-def segment_context(root: Path, stream: str, session_date: int, position: Position | None = None) -> dict[str, Any] | None:
-    """The decoder context of the newest header at or before `position` (of the first header when None); None when there is none."""
-    files = list_segments(date_folder(root, stream, session_date))
-    if position is None:
-        candidates = files[:1]
-    else:
-        candidates = [file for file in reversed(files) if file.number <= max(position.segment, 1)]
-    for file in candidates:
-        header = segment_header(file)
-        if header is not None:
-            return dict(header.context)
-    return None

@@ -2,13 +2,16 @@
 
 Every frame that is whole stays. Only bytes behind the last whole frame are cut off, and they are kept beside the segment as
 `torn-<segment>-<offset>.bin`. Doing it twice changes nothing. Damage in the middle is left alone: readers name it and go on behind it.
+An end that was durable and is gone (a file cut or put back to an older state) is known by the published durable position alone: lines
+are numbered on behind it, so that no number is given twice and readers find the hole.
 """
 
 import json
 import mmap
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Final
 
 from l2_platform.errors import JournalCorrupt
 from l2_platform.journal.durable import Durable
@@ -31,6 +34,8 @@ from l2_platform.journal.layout import (
 )
 from l2_platform.journal.syscalls import Syscalls
 
+_HEADER_BYTES_MAX: Final = 64 << 20
+
 
 @dataclass(frozen=True, slots=True)
 class Tail:
@@ -47,6 +52,8 @@ class Tail:
     trimmed_bytes: int = 0
     rewrite_from: int | None = None
     """Frames from here to `end` may not be on the disk and must be written again."""
+    lost_bytes: int = 0
+    """Bytes before `end` that were durable once and are not there any more; `end` and `last_seq` are those of the durable record."""
 
 
 @dataclass(slots=True)
@@ -60,6 +67,36 @@ class _State:
 def recover_date(root: Path, stream: str, session_date: int, durable: Durable | None, calls: Syscalls) -> Tail:
     """Trim the last segment of a date behind its last whole frame, make it durable, and say where it ends."""
     folder = date_folder(root, stream, session_date)
+    tail = _recover_files(folder, session_date, durable, calls)
+    # Without its folder the date was taken away as a whole, and what the record says of it is of no use.
+    if durable is None or durable.position.session_date != session_date or not folder.is_dir():
+        return tail
+    return _with_lost_end(folder, tail, durable)
+
+
+def _with_lost_end(folder: Path, tail: Tail, durable: Durable) -> Tail:
+    """The tail, or what the durable record says when the files end before that."""
+    segment, end = durable.position.segment, durable.position.offset
+    if (tail.segment, tail.end) >= (segment, end) or durable.seq < tail.last_seq:
+        return tail
+    if tail.segment == segment and _created_ns(folder, segment) not in {durable.segment_ns, None}:
+        return tail  # the record is of another journal
+    lost = end - tail.end if tail.segment == segment else end
+    return replace(
+        tail, segment=segment, end=end, last_seq=durable.seq, last_ts=durable.ts_recv or tail.last_ts, clean=False, lost_bytes=lost
+    )
+
+
+def _created_ns(folder: Path, number: int) -> int | None:
+    """When a raw segment was made; None when it does not say."""
+    try:
+        with raw_path(folder, number).open("rb") as file:
+            return decode_segment_header(file.read(_HEADER_BYTES_MAX), "segment")[0].created_ns
+    except (OSError, JournalCorrupt):
+        return None
+
+
+def _recover_files(folder: Path, session_date: int, durable: Durable | None, calls: Syscalls) -> Tail:
     for path in folder.glob(f"*{RAW_SUFFIX}{TEMPORARY_SUFFIX}"):
         calls.unlink(path)
     trimmed = 0
@@ -69,20 +106,23 @@ def recover_date(root: Path, stream: str, session_date: int, durable: Durable | 
             return Tail(file.number, state.end, state.last_seq, state.last_ts, state.clean, trimmed)
         tail = _recover_segment(folder, file.number, session_date, durable, calls)
         if tail is not None:
-            return Tail(
-                tail.segment, tail.end, tail.last_seq, tail.last_ts, tail.clean, trimmed + tail.trimmed_bytes, tail.rewrite_from
-            )
+            return replace(tail, trimmed_bytes=trimmed + tail.trimmed_bytes)
         trimmed += file.raw.stat().st_size
         _set_aside(folder, file.raw, calls)
     return Tail(0, 0, 0, None, True, trimmed)
 
 
 def sealed_state(path: Path) -> "_State":
-    """Where a sealed segment ends, from its footer."""
+    """Where a sealed segment ends, from its footer, else from its line of the manifest; nothing is known when both are damaged."""
+    from l2_platform.journal.manifest import read_manifest
     from l2_platform.journal.sealed import read_footer
 
-    footer = read_footer(path)
-    return _State(footer.raw_bytes, footer.last_seq, footer.last_ts, footer.clean)
+    try:
+        footer = read_footer(path)
+        return _State(footer.raw_bytes, footer.last_seq, footer.last_ts, footer.clean)
+    except JournalCorrupt:
+        entry = read_manifest(path.parent).entries.get(int(path.stem))
+        return _State(entry.raw_bytes, entry.last_seq, entry.last_ts, False) if entry is not None else _State(0, 0, None, False)
 
 
 def is_stop(payload: bytes | memoryview) -> bool:
@@ -210,9 +250,10 @@ def frames_to_rewrite(root: Path, stream: str, session_date: int, tail: Tail) ->
     found: list[bytes] = []
     before = tail.last_seq
     with memoryview(data) as view:
-        frame = find_frame(data, view, tail.rewrite_from, tail.end)
+        end = len(data)
+        frame = find_frame(data, view, tail.rewrite_from, end)
         before = frame.seq_before if frame is not None else before
         while frame is not None:
             found.append(data[frame.start : frame.end])
-            frame = find_frame(data, view, frame.end, tail.end)
+            frame = find_frame(data, view, frame.end, end)
     return found, before

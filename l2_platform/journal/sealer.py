@@ -20,6 +20,7 @@ import zstandard
 from l2_platform.clock import Clock, SystemClock
 from l2_platform.errors import JournalCorrupt, JournalUnwritable, L2Error
 from l2_platform.journal.frame import FRAME_BYTES, Frame, FrameKind, decode_segment_header, find_frame, frames_from
+from l2_platform.journal.headers import segment_header
 from l2_platform.journal.importing import sweep_staging
 from l2_platform.journal.layout import (
     TEMPORARY_SUFFIX,
@@ -32,7 +33,6 @@ from l2_platform.journal.layout import (
     source_of,
 )
 from l2_platform.journal.manifest import Entry, append_entry, read_manifest
-from l2_platform.journal.reader import segment_header
 from l2_platform.journal.recovery import is_stop
 from l2_platform.journal.sealed import (
     BLOCK,

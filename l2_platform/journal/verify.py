@@ -4,7 +4,6 @@ Each thing that is wrong is a `Finding` with the segment, the range and the line
 """
 
 import hashlib
-import json
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,12 +11,11 @@ from itertools import pairwise
 from pathlib import Path
 
 from l2_platform.errors import JournalCorrupt
-from l2_platform.journal.durable import read_durable
-from l2_platform.journal.frame import Previous, SegmentHeader
-from l2_platform.journal.importing import CLOSED_NAME
-from l2_platform.journal.layout import SegmentFile, date_folder, list_dates, list_segments
+from l2_platform.journal.frame import SegmentHeader
+from l2_platform.journal.headers import end_of_date, segment_header
+from l2_platform.journal.layout import SegmentFile, date_folder, list_segments
 from l2_platform.journal.manifest import Manifest, read_manifest
-from l2_platform.journal.reader import Block, Control, Damage, JournalReader, segment_header
+from l2_platform.journal.reader import Block, Control, Damage, JournalReader
 from l2_platform.journal.sealed import PREFIX_BYTES, footer_of, read_blocks, read_prefix, unpack_block
 
 READ_BYTES = 8 << 20
@@ -150,7 +148,11 @@ class _Check:
 
     def ends(self) -> Iterator[Finding]:
         """The last segment ends where others say that it does: a closing file, the next date's first header, the durable position."""
-        wanted = self._end_of_date()
+        try:
+            wanted = end_of_date(self._root, self._stream, self._date, self._durable_path)
+        except JournalCorrupt as error:
+            yield self._finding(0, "changed", error.message)
+            return
         if wanted is None:
             return
         last = self._files[-1] if self._files else None
@@ -171,25 +173,6 @@ class _Check:
         finally:
             os.close(fd)
         return max([raw_bytes, *(block.raw_offset + block.raw_bytes for block in blocks)])
-
-    def _end_of_date(self) -> Previous | None:
-        try:
-            closed = json.loads((self._folder / CLOSED_NAME).read_bytes())
-            return Previous(self._date, int(closed["segment"]), int(closed["end"]), int(closed["last_seq"]))
-        except FileNotFoundError:
-            pass
-        except (ValueError, KeyError, TypeError):
-            return Previous(self._date, 0, 0, 0)
-        later = next((date for date in list_dates(self._root, self._stream) if date > self._date), None)
-        if later is not None:
-            files = list_segments(date_folder(self._root, self._stream, later))
-            header = segment_header(files[0]) if files else None
-            if header is not None and header.previous is not None and header.previous.session_date == self._date:
-                return header.previous
-        durable = read_durable(self._durable_path) if self._durable_path is not None else None
-        if durable is not None and durable.position.session_date == self._date:
-            return Previous(*durable.position, durable.seq)
-        return None
 
     def frames(self) -> Iterator[Finding]:
         """Every frame, in order, by its CRC and its number."""

@@ -151,18 +151,14 @@ def small_journal(home: Path) -> tuple[bytes, list[tuple], list[int]]:
     return data, flat(read_all(home)), ends
 
 
-@pytest.mark.parametrize("with_durable", [True, False])
-def test_cut_at_every_byte_keeps_whole_frames_and_continues(tmp_path, with_durable):
+def test_cut_at_every_byte_keeps_whole_frames_and_continues(tmp_path):
     data, frames, ends = small_journal(tmp_path / "whole")
-    record = (tmp_path / "whole" / "durable").read_bytes()
     for cut in range(len(data) + 1):
         with tempfile.TemporaryDirectory() as name:
             home = Path(name)
             folder = date_folder(home / "journal", NAME, DATE)
             folder.mkdir(parents=True)
             raw_path(folder, 1).write_bytes(data[:cut])
-            if with_durable:
-                (home / "durable").write_bytes(record)
             kept = sum(end <= cut for end in ends[1:])
             last = max((entry[2] + entry[3] - 1 for entry in frames[:kept] if entry[0] == "data"), default=0)
             writer = writer_in(home)
@@ -176,6 +172,40 @@ def test_cut_at_every_byte_keeps_whole_frames_and_continues(tmp_path, with_durab
             assert flat(read_all(home)) == [*frames[:kept], ("data", b"after\n", last + 1, 1, 77, 1, 0)]
             # nothing is deleted
             assert sum(path.stat().st_size for path in folder.glob("torn-*")) == cut - whole
+
+
+def test_what_was_durable_and_is_cut_off_is_told_and_its_numbers_are_not_used_again(tmp_path):
+    data, frames, ends = small_journal(tmp_path / "whole")
+    record = (tmp_path / "whole" / "durable").read_bytes()
+    durable = read_durable(tmp_path / "whole" / "durable")
+    assert durable is not None
+    for cut in range(0, len(data), 5):
+        with tempfile.TemporaryDirectory() as name:
+            home = Path(name)
+            folder = date_folder(home / "journal", NAME, DATE)
+            folder.mkdir(parents=True)
+            raw_path(folder, 1).write_bytes(data[:cut])
+            (home / "durable").write_bytes(record)
+            kept = sum(end <= cut for end in ends[1:])
+            for turn in (1, 2):
+                writer = writer_in(home)
+                recovery = writer.open(DATE)
+                assert recovery.last_seq == durable.seq + turn - 1
+                assert writer.append(b"after\n", 1, 77, 1) == durable.seq + turn
+                writer.close()
+            items = read_all(home)
+            found = flat(items)
+            assert [entry for entry in found if entry[0] != "damage"] == [
+                *frames[:kept], *(("data", b"after\n", durable.seq + turn, 1, 77, 1, 0) for turn in (1, 2))
+            ]  # fmt: skip
+            damage = [item for item in items if isinstance(item, Damage)]
+            last = max((entry[2] + entry[3] - 1 for entry in frames[:kept] if entry[0] == "data"), default=0)
+            assert damage
+            assert last == durable.seq or (damage[-1].seq_from, damage[-1].seq_to) == (last + 1, durable.seq)
+            # what is left of the number space: a sink that has everything finds nothing missing
+            reader = JournalReader(home / "journal", NAME, DATE, start=durable.position, seq=durable.seq)
+            assert [entry[0] for entry in flat(reader.read(1 << 20))] == ["data"] * 2
+            assert verify(home / "journal", NAME, DATE)
 
 
 @settings(max_examples=150, deadline=None)

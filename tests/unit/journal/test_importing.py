@@ -65,7 +65,7 @@ def test_cut_at_a_frame_boundary_is_seen(tmp_path):
     write(tmp_path)
     path = tmp_path / NAME / str(NEXT) / "000001.l2j"
     os.truncate(path, path.stat().st_size - 42)
-    assert [finding.kind for finding in verify(tmp_path, NAME, NEXT)] == ["cut"]
+    assert [finding.kind for finding in verify(tmp_path, NAME, NEXT)] == ["cut", "frames"]
 
 
 def test_same_stream_twice_is_refused(tmp_path):

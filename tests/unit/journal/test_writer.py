@@ -1,5 +1,6 @@
 import errno
 import os
+import shutil
 
 import pytest
 
@@ -100,8 +101,7 @@ def test_stale_durable_record_of_another_journal_is_not_believed(stream):
     writer.close()
     record = stream.durable_path.read_bytes()
     stream.clock.now += 1
-    for path in stream.folder().iterdir():
-        path.unlink()
+    shutil.rmtree(stream.root)
     writer = stream.opened()
     writer.append(b"b\n", 1, 10, 1)
     writer.append(b"c\n" * 40, 40, 10, 1)
