@@ -14,6 +14,8 @@ L2Error
 ├── BookError
 ├── SinkError
 │   ├── SinkUnavailable     try again later
+│   │   ├── SinkBlocked         no room, no quota, read-only: rarely
+│   │   └── SinkMisconfigured   login, rights, tables: a person has to act
 │   ├── SinkBackpressure    try again after `retry_after_s`
 │   └── SinkRejected        these rows will never be accepted
 ├── WarehouseError
@@ -97,6 +99,14 @@ class SinkUnavailable(SinkError):
     """The sink cannot be reached or answers with a passing error."""
 
     retryable = True
+
+
+class SinkBlocked(SinkUnavailable):
+    """The sink has no room, no quota, or may only be read: tried again rarely, until time or a person frees it."""
+
+
+class SinkMisconfigured(SinkUnavailable):
+    """Login, rights, tables or settings of the sink are wrong: tried again rarely, a person has to act."""
 
 
 class SinkBackpressure(SinkError):

@@ -245,6 +245,8 @@ class DeliverySettings(Section):
     """After this many failures in a row the sink counts as down and is only probed."""
     discover_s: Seconds = 1.0
     """How often new streams and dates are looked for, s."""
+    quarantine_rows_max: int = Field(default=1000, ge=1, le=100_000)
+    """Most refused rows of one sink and session date that are put aside; at the next one the stream stops and says so."""
 
 
 class JsonlSettings(Section):
@@ -506,6 +508,11 @@ class Settings(BaseSettings):
     def checkpoint_dir(self) -> Path:
         """`checkpoints/<sink>/<stream>/`."""
         return self.home / "checkpoints"
+
+    @property
+    def quarantine_dir(self) -> Path:
+        """`quarantine/<sink>/`: rows that a sink refused."""
+        return self.home / "quarantine"
 
     @property
     def jsonl_dir(self) -> Path:
