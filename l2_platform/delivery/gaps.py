@@ -45,6 +45,8 @@ class GapTracker:
         self.session_date = session_date
         self.session_start = session_start
         self.last_data = NULL_TS
+        self.opened = 0
+        """Gaps found by this tracker since it was made."""
         self.open: Gap | None = None
         self.subscribed_at = NULL_TS
         self._closing = False
@@ -176,6 +178,7 @@ class GapTracker:
         self._closing = False
         number, ordinal = self._key(seq)
         gap_id = self._identity(cause, ts_from, [])
+        self.opened += 1
         self.open = Gap(gap_id, cause, ts_from, NULL_TS, OPEN, 1, seq, [], dict(evidence), number, ordinal)
         self._rows.append(self.open)
 
@@ -201,4 +204,5 @@ class GapTracker:
     def _emit_closed(self, cause: str, ts_from: int, ts_to: int, seq: int, symbols: list[str], evidence: dict[str, Any]) -> None:
         number, ordinal = self._key(seq)
         gap_id = self._identity(cause, ts_from, symbols)
+        self.opened += 1
         self._rows.append(Gap(gap_id, cause, ts_from, ts_to, CLOSED, 1, seq, symbols, evidence, number, ordinal))

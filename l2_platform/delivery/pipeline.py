@@ -53,10 +53,12 @@ class Pipeline:
         session_end: Callable[[int], int] | None = None,
         default_symbol: str | None = None,
         names_max: int = NAMES_MAX,
+        raw_bytes_max: int = RAW_BYTES_MAX,
     ) -> None:
         """`session_start`, `session_end`: session date → ns from and to which the stream should record (NULL_TS: not at all);
-        `default_symbol`: of lines that carry none; `names_max`: see SymbolTable.
+        `default_symbol`: of lines that carry none; `names_max`: see SymbolTable; `raw_bytes_max`: of the text of a feed event.
         """
+        self._raw_bytes_max = raw_bytes_max
         self.stream = stream
         self.channel = channel_of(stream)
         self.source = source_of(stream)
@@ -101,13 +103,13 @@ class Pipeline:
         """Rows that the end of the date brings: a gap that is still open ends with the session; the next date tells the rest."""
         end = self._session_end(self.session_date) if self._session_end and self._finds_gaps else NULL_TS
         self.gaps.end(end, self.seq)
-        builder = RowBuilder(self.stream, self.session_date, self.source, self.symbols.names)
+        builder = self._builder()
         table = builder.gap_events(self.gaps.take(), ts_written)
         return [table] if table is not None else []
 
     def process(self, items: list[Item], ts_written: int) -> list[TableBatch]:
         """Rows of the items, at most one batch a table, in seq order. All items belong to the current date."""
-        builder = RowBuilder(self.stream, self.session_date, self.source, self.symbols.names)
+        builder = self._builder()
         tables: list[TableBatch | None] = []
         events: list[dict[str, Any]] = []
         for item in items:
@@ -239,7 +241,7 @@ class Pipeline:
     def _admin_line(self, line: bytes, ts: int, events: list[dict[str, Any]]) -> None:
         if not line or line.startswith(b"S,CLIENTSTATS"):
             return
-        text = line[:RAW_BYTES_MAX].decode("latin-1")
+        text = line[: self._raw_bytes_max].decode("latin-1")
         fields = text.split(",")
         if not line.startswith(b"S,STATS,") or len(fields) <= _STATS_STATUS:
             events.append(self._event("system", ts, {}, text))
@@ -247,9 +249,12 @@ class Pipeline:
             self._last_status = fields[_STATS_STATUS]
             events.append(self._event("feed_status", ts, {"status": self._last_status, "symbols_max": fields[_STATS_SYMBOLS_MAX]}, text))
 
+    def _builder(self) -> RowBuilder:
+        return RowBuilder(self.stream, self.session_date, self.source, self.symbols.names, self._raw_bytes_max)
+
     def no_rows(self) -> TableBatch:
         """A batch without rows of the current date: it tells a sink whose position is meant."""
-        builder = RowBuilder(self.stream, self.session_date, self.source, self.symbols.names)
+        builder = self._builder()
         return builder.table("feed_events", {"seq": np.zeros(0, np.uint64)})
 
     def dump(self) -> dict[str, Any]:

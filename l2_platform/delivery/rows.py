@@ -24,7 +24,7 @@ from l2_platform.market.events import (
 )
 
 RAW_BYTES_MAX = 65_536
-"""Longest text kept in `feed_events.raw`, bytes; the journal has all of it."""
+"""Longest text kept in `feed_events.raw` unless the settings say otherwise, bytes; the journal has all of it."""
 
 DEPTH_ROW_KINDS = np.zeros(256, np.bool_)
 DEPTH_ROW_KINDS[[ord(letter) for letter in "03456789K"]] = True
@@ -55,8 +55,11 @@ LEVEL1_EVENT_KINDS = _letters(LEVEL1_EVENTS)
 class RowBuilder:
     """Builds TableBatches for one (stream, session date)."""
 
-    def __init__(self, stream: str, session_date: int, source: str, symbols: list[str]) -> None:
+    def __init__(
+        self, stream: str, session_date: int, source: str, symbols: list[str], raw_bytes_max: int = RAW_BYTES_MAX
+    ) -> None:
         self.stream, self.session_date, self.source, self.symbols = stream, session_date, source, symbols
+        self._raw_bytes_max = raw_bytes_max
 
     def table(self, name: str, columns: dict[str, Any]) -> TableBatch:
         """One batch of this stream and date."""
@@ -142,7 +145,7 @@ class RowBuilder:
                 {
                     "seq": int(batch.seq[row]), "ordinal": 0, "symbol": int(batch.symbol[row]), "kind": kind,
                     "ts_event": int(batch.ts_event[row]), "ts_recv": int(batch.ts_recv[row]), "detail": _json(detail),
-                    "raw": line[:RAW_BYTES_MAX].decode("latin-1"),
+                    "raw": line[: self._raw_bytes_max].decode("latin-1"),
                 }
             )  # fmt: skip
         return rows

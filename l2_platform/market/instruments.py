@@ -5,7 +5,6 @@ Kernels work on the numbers; the table only grows, and it is part of a checkpoin
 
 from collections.abc import Iterable
 
-
 NAMES_MAX = 50_000
 """Most names that the lines of one stream may bring, unless a table is told otherwise."""
 

@@ -29,8 +29,7 @@ class Bound:
         if value >= self.limit > self.now:
             self.reached += 1
         self.now = value
-        if value > self.high:
-            self.high = value
+        self.high = max(self.high, value)
 
     def hit(self) -> None:
         """Note that the limit was enforced: something was cut, refused or left waiting."""
@@ -59,8 +58,7 @@ class Timing:
         """One more took `seconds`."""
         self.count += 1
         self.sum_s += seconds
-        if seconds > self.longest_s:
-            self.longest_s = seconds
+        self.longest_s = max(self.longest_s, seconds)
 
     def as_record(self) -> dict[str, Any]:
         """As a heartbeat carries it."""

@@ -30,8 +30,6 @@ Key = tuple[int, int]
 Partition = tuple[str, int]
 ROWS_MAX: Final = 500_000
 """Most rows of one insert: well below the size at which a server cuts a block."""
-SETTLE_S: Final = 10.0
-"""How long an earlier insert may take to end after it was told to."""
 SETTLE_POLL_S: Final = 0.05
 INSERT_SETTINGS: Final = {
     "async_insert": "0", "wait_end_of_query": "1", "max_insert_threads": "1", "input_format_parallel_parsing": "0",
@@ -131,6 +129,7 @@ class ClickHouseSink:
     def close_stream(self, stream: str, session_date: int) -> None:
         """Forget the date's positions."""
         self._known.pop((stream, session_date), None)
+        self._positioned.pop((stream, session_date), None)
 
     def close(self) -> None:
         """Close the connections."""
@@ -218,10 +217,11 @@ class ClickHouseSink:
         prefix = _prefix(stream)
         mine = "startsWith(query_id, {prefix:String})"
         self._query(f"KILL QUERY WHERE {mine} ASYNC", prefix=prefix)
-        deadline = self._clock.monotonic_ns() + int(SETTLE_S * 1e9)
+        settle_s = self._settings.clickhouse.settle_s
+        deadline = self._clock.monotonic_ns() + int(settle_s * 1e9)
         while self._running(prefix):
             if self._clock.monotonic_ns() > deadline:
-                raise SinkUnavailable(f"an earlier insert into {stream} still runs after {SETTLE_S:g} s", stream=stream)
+                raise SinkUnavailable(f"an earlier insert into {stream} still runs after {settle_s:g} s", stream=stream)
             self._clock.sleep(SETTLE_POLL_S)
 
     def _running(self, prefix: str) -> bool:

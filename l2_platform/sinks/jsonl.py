@@ -19,6 +19,7 @@ from l2_platform.errors import SinkUnavailable
 from l2_platform.journal.frame import Position
 from l2_platform.market.events import Int32, Int64, TableBatch, UInt8, UInt64
 from l2_platform.market.timezone import new_york_offsets
+from l2_platform.monitoring.bounds import Bound
 from l2_platform.settings import JsonlSettings
 from l2_platform.sinks.jsonl_files import AppendFiles, cut_after_seq, sync_file_system, write_atomically
 from l2_platform.sinks.jsonl_kernels import (
@@ -93,6 +94,11 @@ class JsonlSink:
         self._heads: dict[str, tuple[list[str], int, Frames]] = {}
         self._buffer: UInt8 = np.zeros(0, np.uint8)
         self._synced_ns = 0
+
+    @property
+    def open_files(self) -> Bound:
+        """Files kept open, against their limit."""
+        return self._files.bound
 
     def open(self) -> None:
         """Make the folders; raise SinkUnavailable when that is not possible."""

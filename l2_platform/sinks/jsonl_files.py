@@ -13,6 +13,8 @@ from collections import OrderedDict
 from pathlib import Path
 from typing import Final
 
+from l2_platform.monitoring.bounds import Bound
+
 OWN_DESCRIPTORS: Final = 256
 """Descriptors left to the rest of the process when the limit is raised."""
 _TAIL: Final = b',"stream":'
@@ -24,6 +26,7 @@ class AppendFiles:
 
     def __init__(self, open_max: int) -> None:
         self._open_max = open_max
+        self.bound = Bound("open_files", open_max, "files", "jsonl.open_files_max")
         self._descriptors: OrderedDict[str, int] = OrderedDict()
         self._sizes_before: dict[str, int] = {}
 
@@ -35,6 +38,7 @@ class AppendFiles:
             soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
             resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
             self._open_max = max(1, min(self._open_max, soft - OWN_DESCRIPTORS))
+            self.bound.limit = self._open_max
 
     def append(self, path: str, data: memoryview) -> None:
         """Append all of `data`; an OSError leaves a part of it, which `roll_back` takes away."""
@@ -81,6 +85,7 @@ class AppendFiles:
             self._close_oldest()
         descriptor = self._open(path)
         self._descriptors[path] = descriptor
+        self.bound.see(len(self._descriptors))
         return descriptor
 
     def _open(self, path: str) -> int:
