@@ -1,13 +1,17 @@
 """The delivery process: every stream of the journal into one sink, for as long as it runs.
 
 SIGTERM drains to the durable position of that moment, saves checkpoints and ends with exit code 0. A second copy waits for the
-lease (`--wait`) or exits 75. Imports are delivered by the command that imports them, not here. A thread beats the heart, since a
-slow sink may hold a write for longer than a watchdog waits; it falls silent when the work itself stands still for too long.
+lease (`--wait`) or exits 75. Imports are delivered by the command that imports them, not here.
+
+One thread reads, decodes and keeps the books of all streams; another makes the writes, one at a time, so that the next rows are ready
+when a write ends. A third beats the heart, since a slow sink may hold a write for longer than a watchdog waits; it falls silent when
+the work itself stands still for too long.
 """
 
 import signal
 import sys
 import threading
+from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
 from types import FrameType
 
@@ -15,6 +19,7 @@ from l2_platform.clock import Clock, SystemClock
 from l2_platform.delivery.checkpoint import CheckpointStore
 from l2_platform.delivery.follower import Follower, JournalSource
 from l2_platform.delivery.pipeline import Pipeline, source_of
+from l2_platform.delivery.serial_sink import SerialSink
 from l2_platform.errors import ConfigError, L2Error
 from l2_platform.journal.reader import list_streams, read_durable
 from l2_platform.market.events import NULL_TS
@@ -59,13 +64,16 @@ def make_pipeline(stream: str, settings: Settings, default_symbol: str | None = 
     )  # fmt: skip
 
 
-def make_follower(stream: str, sink: Sink, settings: Settings, clock: Clock, default_symbol: str | None = None) -> Follower:
+def make_follower(
+    stream: str, sink: Sink, settings: Settings, clock: Clock, default_symbol: str | None = None, writer: Executor | None = None
+) -> Follower:
     """A follower with the paths of the settings."""
     durable = settings.run_dir / "durable" / stream if source_of(stream) == "live" else None
     return Follower(
         stream, sink, JournalSource(settings.journal_dir, durable),
         CheckpointStore(settings.checkpoint_dir / sink.name / stream, settings.delivery.checkpoints_kept),
         lambda: make_pipeline(stream, settings, default_symbol), settings=settings.delivery, clock=clock,
+        writer=writer,
     )  # fmt: skip
 
 
@@ -76,7 +84,8 @@ class Delivery:
         self.name = name
         self._settings = settings
         self._clock = clock
-        self._sink = make_sink(name, settings)
+        self._sink = SerialSink(make_sink(name, settings))
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="write")
         self._followers: dict[str, Follower] = {}
         self._stopping = False
         self._discover_at = 0
@@ -105,30 +114,34 @@ class Delivery:
             self._beat(self._state)
 
     def _work(self) -> int:
-        pause = self._settings.delivery.flush_ms / 1000
+        shortest, longest = self._settings.delivery.poll_ms / 1000, self._settings.delivery.idle_poll_ms / 1000
+        pause = shortest
         while not self._stopping:
-            started = self._clock.monotonic_ns()
-            worked = self._round()
+            worked, more = self._round()
             self._state = "degraded" if self._trouble() else "live"
-            if not worked:
-                elapsed = (self._clock.monotonic_ns() - started) / NS
-                self._clock.sleep(max(self._settings.delivery.poll_ms / 1000, pause - elapsed))
+            pause = shortest if worked else min(2 * pause, max(shortest, longest))
+            if not more:
+                self._clock.sleep(pause)
         return self._drain()
 
     def _stop(self, _number: int, _frame: FrameType | None) -> None:
         self._stopping = True
 
-    def _round(self) -> bool:
-        """One step of every stream; True when any has more to do at once (catching up)."""
+    def _round(self) -> tuple[bool, bool]:
+        """One step of every stream: whether any had something to do, and whether more waits at once (catching up)."""
         if not self._opened and not self._open():
-            return False
+            return False, False
         self._discover()
-        worked = False
+        worked = more = False
         for follower in self._followers.values():
-            self._alive_at = self._clock.monotonic_ns()
+            # A write that hangs is a hang of the process, however well the reading goes on.
+            begun = [since for since in (other.writing_since for other in self._followers.values()) if since is not None]
+            self._alive_at = min([self._clock.monotonic_ns(), *begun])
+            stepped = follower.step()
+            worked |= stepped
             # A full read means that more waits: go on at once; a small one leaves time for lines to gather.
-            worked |= follower.step() and follower.full_read
-        return worked
+            more |= stepped and follower.full_read
+        return worked, more
 
     def _open(self) -> bool:
         try:
@@ -149,7 +162,7 @@ class Delivery:
         self._discover_at = now + int(self._settings.delivery.discover_s * NS)
         for stream in list_streams(self._settings.journal_dir):
             if stream not in self._followers and source_of(stream) != "import":
-                self._followers[stream] = make_follower(stream, self._sink, self._settings, self._clock)
+                self._followers[stream] = make_follower(stream, self._sink, self._settings, self._clock, writer=self._writer)
 
     def _trouble(self) -> str:
         followers = list(self._followers.items())
@@ -188,6 +201,9 @@ class Delivery:
         """Deliver what is durable now, bounded in time, and leave whole checkpoints."""
         deadline = self._clock.monotonic_ns() + int(self._settings.supervision.stop_s / 2 * NS)
         self._state = "draining"
+        for follower in self._followers.values():
+            follower.settle()
+        self._writer.shutdown()
         for follower in self._followers.values():
             while self._clock.monotonic_ns() < deadline:
                 self._alive_at = self._clock.monotonic_ns()

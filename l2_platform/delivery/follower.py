@@ -1,17 +1,23 @@
 """One stream into one sink: read what is durable, turn it into rows, hand them over, remember how far.
 
 Exactly once: the sink says how far it got, the newest checkpoint at or before that is loaded, the journal is replayed from there
-without sending what the sink already has, and from then on every read becomes one write. While a write fails, the same write is
-tried again later; nothing is read ahead, the journal on disk is the only buffer.
+without sending what the sink already has, and from then on the reads become writes, in order, one at a time. While a write fails, the
+same write is tried again later; at most one more is gathered meanwhile, the journal on disk is the only buffer.
+
+Without a `writer` every read is written before the next. With one (a thread) the next rows are read, decoded and gathered while a
+write is under way: see `gathering` for when they go.
 """
 
 import random
 from collections.abc import Callable
+from concurrent.futures import Executor, Future, wait
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from l2_platform.clock import Clock
 from l2_platform.delivery.checkpoint import Checkpoint, CheckpointStore
+from l2_platform.delivery.gathering import Gathering
 from l2_platform.delivery.pipeline import Item, Pipeline
 from l2_platform.delivery.rows import after
 from l2_platform.errors import BookError, SinkBackpressure, SinkError, SinkUnavailable
@@ -31,6 +37,10 @@ class Pending:
     batches: list[TableBatch]
     position: Position
     seq: int
+    ts_recv: int = 0
+    """Receive time of its newest line, ns."""
+    state: dict[str, Any] | None = None
+    """The pipeline's state after it, when a checkpoint is due."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +64,9 @@ class Follower:
         *,
         settings: DeliverySettings,
         clock: Clock,
+        writer: Executor | None = None,
     ) -> None:
+        """`writer`: one thread that makes the writes while this one goes on; the sink's calls must not overlap then."""
         self.stream = stream
         self.pipeline = make_pipeline()
         self.failures = 0
@@ -81,62 +93,99 @@ class Follower:
         self._session_date = 0
         self._done: int | None = None
         self._floors: dict[str, tuple[int, int]] = {}
+        self._writer = writer
+        self._writing: Future[SinkError | None] | None = None
+        """The write of `_pending` that is under way."""
+        self.writing_since: int | None = None
+        """When it began, monotonic ns."""
         self._pending: Pending | None = None
+        self._gathering = Gathering(settings)
         self._retry_at = 0
+        self._read_ts = 0
+        """Receive time of the newest line read, ns."""
         self._checkpoint_at = 0
         self._checkpoint_position: Position | None = None
         self._look_at = 0
 
     @property
     def behind(self) -> bool:
-        """Rows wait because the sink does not take them."""
-        return self._pending is not None
+        """Rows wait for the sink."""
+        return self._pending is not None or self._gathering.waits
 
     def step(self) -> bool:
-        """Do one read and one write at most; True when there was something to do and more may follow at once.
+        """Do one read and begin one write at most; True when there was something to do and more may follow at once.
 
         Sink errors are kept in `error` and tried again with growing waits; journal errors are raised.
         """
         now = self._clock.monotonic_ns()
         self.full_read = False
+        if self._writing is not None and self._writing.done():
+            self._collect()
         if now < self._retry_at:
             return False
-        if self._pending is not None:
+        if self._pending is not None and self._writing is None:
             return self._write(self._pending)
         if self._reader is None and not self._open_next(now):
             return False
+        read = self._read(now)
+        if self._gathering.waits and self._writing is None and (self._writer is None or self._gathering.is_due(now)):
+            return self._write(self._gathered(now))
+        if not read and self._reader is not None and self._reader.finished and not self.behind:
+            return self._finish_date()
+        return read
+
+    def settle(self) -> None:
+        """Wait for the write under way, and make the later ones in this thread: for an orderly end."""
+        if self._writing is not None:
+            wait([self._writing])
+            self._collect()
+        self._writer = None
+
+    def _read(self, now: int) -> bool:
+        """Read and decode what is worth it; True when there was something."""
         assert self._reader is not None
+        if self._writer is not None and not self._gathering.wants(self._reader.waiting(), now):
+            return False
         items = self._reader.read(self._settings.read_bytes_max)
         if not items:
-            if self._reader.finished:
-                return self._finish_date()
             return False
-        position = self._reader.position
         size = sum(len(item.buffer) for item in items if isinstance(item, Block))
         self.full_read = size >= self._settings.read_bytes_max // 2
-        batches = self._rows_of(items)
-        return self._write(Pending(batches, position, self.pipeline.seq))
+        self._gathering.add(self._rows_of(items), sum(int(item.frame_count.sum()) for item in items if isinstance(item, Block)), now)
+        return True
+
+    def _gathered(self, now: int) -> Pending:
+        """Everything that was read, as one write; the pipeline is exactly at its end."""
+        assert self._reader is not None
+        state = None
+        if now >= self._checkpoint_at:
+            self._checkpoint_at = now + int(self._settings.checkpoint_s * NS)
+            state = self.pipeline.dump()
+        return Pending(self._gathering.take(now), self._reader.position, self.pipeline.seq, self._read_ts, state)
 
     def caught_up(self) -> bool:
         """Everything that is durable now is delivered, and every date is finished (imports end here)."""
-        return self._reader is None and self._pending is None and not self._waiting_dates()
+        return self._reader is None and not self.behind and not self._waiting_dates()
 
     def checkpoint(self) -> None:
         """Save the pipeline's state if it moved; the sink is synced first so that no checkpoint is ahead of it.
 
         Raises SinkError. A disk that does not take the checkpoint is only told in `error`: a restart is then slower, not wrong.
         """
-        if self._pending is not None or self.position is None or self.position == self._checkpoint_position:
+        if self.behind or self.position is None or self.position == self._checkpoint_position:
             return
+        self._save(self.position, self.pipeline.seq, self.pipeline.dump())
+
+    def _save(self, position: Position, seq: int, state: dict[str, Any]) -> None:
         # A batch without rows moves the sink's own position up to here: no checkpoint is ever ahead of it.
-        self._sink.write([self.pipeline.no_rows()], self.position, self.pipeline.seq)
+        self._sink.write([self.pipeline.no_rows()], position, seq)
         self._sink.sync()
         try:
-            self._checkpoints.save(self.position, self.pipeline.seq, self.pipeline.dump())
+            self._checkpoints.save(position, seq, state)
         except OSError as error:
             self.error = f"no checkpoint in {self._checkpoints.directory}: {error.strerror or error}"
             return
-        self._checkpoint_position = self.position
+        self._checkpoint_position = position
 
     def _rows_of(self, items: list[Item]) -> list[TableBatch]:
         batches = self.pipeline.process(items, self._clock.now_ns())
@@ -147,7 +196,7 @@ class Follower:
         for item in items:
             if not isinstance(item, Damage):
                 ts = int(item.frame_ts[-1]) if isinstance(item, Block) else item.ts_recv
-                self.last_ts_recv = max(self.last_ts_recv, ts)
+                self._read_ts = max(self._read_ts, ts)
         return batches
 
     def _above_floors(self, batches: list[TableBatch]) -> list[TableBatch]:
@@ -155,24 +204,53 @@ class Follower:
         return [kept for batch in batches if (kept := after(batch, self._floors.get(batch.table, (0, 0)))) is not None]
 
     def _write(self, pending: Pending) -> bool:
+        """Begin the write, here or in the writer's thread; False when it failed already."""
+        self._pending = pending
+        if self._writer is not None:
+            self._writing, self.writing_since = self._writer.submit(self._deliver, pending), self._clock.monotonic_ns()
+            return True
         try:
-            self._sink.write(pending.batches, pending.position, pending.seq)
+            trouble = self._deliver(pending)
         except SinkError as error:
-            self._pending = pending
             self._failed(error)
             return False
-        self._pending = None
-        self.failures, self.error, self._retry_at = 0, "", 0
-        self.position, self.delivered_seq = pending.position, pending.seq
-        self.rows += sum(len(batch) for batch in pending.batches)
-        now = self._clock.monotonic_ns()
-        if now >= self._checkpoint_at:
-            self._checkpoint_at = now + int(self._settings.checkpoint_s * NS)
-            try:
-                self.checkpoint()
-            except SinkError as error:
-                self._failed(error)
+        self._delivered(pending, trouble)
         return True
+
+    def _deliver(self, pending: Pending) -> SinkError | None:
+        """Write, and save the checkpoint that is due; what went wrong with the checkpoint. SinkError: the rows are not taken."""
+        self._sink.write(pending.batches, pending.position, pending.seq)
+        if pending.state is not None:
+            try:
+                self._save(pending.position, pending.seq, pending.state)
+            except SinkError as error:
+                return error
+        return None
+
+    def _collect(self) -> None:
+        """Look at how the writer's write ended."""
+        writing, pending = self._writing, self._pending
+        assert writing is not None
+        assert pending is not None
+        self._writing, self.writing_since = None, None
+        try:
+            trouble = writing.result()
+        except SinkError as error:
+            self._failed(error)
+        else:
+            self._delivered(pending, trouble)
+
+    def _delivered(self, pending: Pending, trouble: SinkError | None) -> None:
+        self._pending = None
+        if pending.state is None or self._checkpoint_position == pending.position:
+            self.error = ""
+        self.failures, self._retry_at = 0, 0
+        self.position, self.delivered_seq = pending.position, pending.seq
+        self.last_ts_recv = max(self.last_ts_recv, pending.ts_recv)
+        self.rows += sum(len(batch) for batch in pending.batches)
+        self._gathering.written(self._clock.monotonic_ns())
+        if trouble is not None:
+            self._failed(trouble)
 
     def _failed(self, error: SinkError) -> None:
         self.failures += 1
@@ -180,11 +258,12 @@ class Follower:
         if error.facts.get("resume"):
             # The sink does not know any more what it holds: ask it again, and replay from there.
             self._pending, self._reader, self._session_date = None, None, 0
-        wait = min(self._settings.retry_first_s * 2 ** min(self.failures - 1, 16), self._settings.retry_cap_s)
-        wait *= random.uniform(0.7, 1.0)  # noqa: S311  jitter, no secret
+            self._gathering.forget()
+        wait_s = min(self._settings.retry_first_s * 2 ** min(self.failures - 1, 16), self._settings.retry_cap_s)
+        wait_s *= random.uniform(0.7, 1.0)  # noqa: S311  jitter, no secret
         if isinstance(error, SinkBackpressure):
-            wait = max(wait, min(error.retry_after_s, self._settings.retry_cap_s))
-        self._retry_at = self._clock.monotonic_ns() + int(wait * NS)
+            wait_s = max(wait_s, min(error.retry_after_s, self._settings.retry_cap_s))
+        self._retry_at = self._clock.monotonic_ns() + int(wait_s * NS)
         self._look_at = self._retry_at
 
     def _waiting_dates(self) -> list[int]:
@@ -272,7 +351,7 @@ class Follower:
         assert self._reader is not None
         ending = self._above_floors(self.pipeline.end_date(self._clock.now_ns()))
         if ending:
-            return self._write(Pending(ending, self._reader.position, self.pipeline.seq))
+            return self._write(Pending(ending, self._reader.position, self.pipeline.seq, self._read_ts))
         try:
             self.checkpoint()
             self._sink.close_stream(self.stream, self._session_date)
