@@ -90,8 +90,12 @@ class Lines:
 
     def head(self, count: int) -> "Lines":
         """The first lines."""
-        count = min(count, len(self))
-        return Lines(self.data[: int(self.ends[count - 1])], self.ends[:count], self.ts[:count])
+        return self.slice(0, min(count, len(self)))
+
+    def slice(self, first: int, last: int) -> "Lines":
+        """The lines from `first` to before `last`."""
+        begin, end = (int(self.ends[at - 1]) if at else 0 for at in (first, last))
+        return Lines(self.data[begin:end], self.ends[first:last] - begin, self.ts[first:last])
 
     def __add__(self, other: "Lines") -> "Lines":
         return Lines(
