@@ -2,7 +2,12 @@
 
 The position of a table is its greatest (seq, ordinal), asked from the table. One insert is one block of one partition, in seq order,
 so it is stored whole or not at all; a retry sends only what lies above the table's own position. Before asking, no earlier insert of
-ours may still run. What does not belong here: bytes of the Native format (native), HTTP (warehouse/http), checkpoints (delivery).
+ours may still run. One that the server does not know yet (held up on its way, and committed seconds later) is kept out by its token:
+a token names the position that the insert goes on from, and the server takes one insert with it, so of two inserts from the same
+position, by whatever process and however cut, one is stored; the first insert after asking is looked for before it is believed.
+
+What does not belong here: bytes of the Native format (native), HTTP (warehouse/http), checkpoints (delivery), what a failure means
+(clickhouse_failures), the search for refused rows (isolation).
 """
 
 import itertools
@@ -14,14 +19,17 @@ from typing import Final
 import numpy as np
 
 from l2_platform.clock import Clock, SystemClock
-from l2_platform.errors import SinkError, SinkRejected, SinkUnavailable, WarehouseError
+from l2_platform.errors import SinkError, SinkMisconfigured, SinkRejected, SinkUnavailable, WarehouseError
 from l2_platform.journal.frame import Position
 from l2_platform.market.events import TableBatch
 from l2_platform.settings import Settings
+from l2_platform.sinks.clickhouse_failures import NO_CODE, sink_error
+from l2_platform.sinks.isolation import send_isolating
 from l2_platform.sinks.native import LAYOUTS, NativeEncoder
+from l2_platform.sinks.quarantine import HeldRow, Quarantine, key_of, middle_of
 from l2_platform.sinks.sink import ResumePoint
 from l2_platform.warehouse.client import connect
-from l2_platform.warehouse.errors import QueryFailed
+from l2_platform.warehouse.errors import QueryFailed, failure_of
 from l2_platform.warehouse.http import ConnectionLost, PlainClient
 from l2_platform.warehouse.schema import migrate
 from l2_platform.warehouse.start import ensure_warehouse, find_warehouse, is_managed, warehouse_password
@@ -33,33 +41,20 @@ ROWS_MAX: Final = 500_000
 SETTLE_POLL_S: Final = 0.05
 INSERT_SETTINGS: Final = {
     "async_insert": "0", "wait_end_of_query": "1", "max_insert_threads": "1", "input_format_parallel_parsing": "0",
-    "max_partitions_per_insert_block": "1", "throw_on_max_partitions_per_insert_block": "1",
+    "max_partitions_per_insert_block": "1", "throw_on_max_partitions_per_insert_block": "1", "insert_deduplicate": "1",
 }  # fmt: skip
 LAST_POSITION: Final = (
     "SELECT seq, segment, offset FROM {database}.delivery_positions WHERE stream = {{stream:String}}"
     " AND session_date = {{date:Date}} ORDER BY seq DESC, segment DESC, offset DESC LIMIT 1"
 )
-PASSING: Final = frozenset(
-    {
-        3,  # UNEXPECTED_END_OF_FILE
-        159,  # TIMEOUT_EXCEEDED
-        202,  # TOO_MANY_SIMULTANEOUS_QUERIES
-        209, 210,  # SOCKET_TIMEOUT, NETWORK_ERROR
-        216,  # QUERY_WITH_SAME_ID_IS_ALREADY_RUNNING
-        236, 394,  # ABORTED, QUERY_WAS_CANCELLED
-        241,  # MEMORY_LIMIT_EXCEEDED
-        242, 243,  # TABLE_IS_READ_ONLY, NOT_ENOUGH_SPACE
-        252,  # TOO_MANY_PARTS
-        279, 319, 999,  # all connections failed, unknown status of insert, coordination
-        192, 193, 194, 497, 516,  # login and rights: the rows are fine, a person has to act
-        60, 81,  # table or database is missing: made again at the next attempt
-    }
-)  # fmt: skip
-"""ClickHouse codes that say nothing against the rows."""
-MISSING: Final = frozenset({60, 81})
+MISSING: Final = frozenset({60, 81, 218})
+"""Codes of a table or database that is not there: made again at the next attempt, when that is possible."""
+PROVE_REPLAYED: Final = 100
+"""So many inserts behind the last known position are looked for too, when a table lost rows that it had."""
+TOKENS_MAX: Final = 20
+"""Most tokens tried from one position; more than one is only used up when the server was killed in the middle of a commit."""
 POSITION_EVERY_NS: Final = 1_000_000_000
 """Least time between two rows of delivery_positions of one stream and date, but for those that a checkpoint asks for."""
-PASSING_STATUSES: Final = frozenset({401, 403, 408, 429, 502, 503, 504})
 
 
 class ClickHouseSink:
@@ -85,6 +80,17 @@ class ClickHouseSink:
         """Positions that are certain, per (stream, date) and table; missing = ask first."""
         self._positioned: dict[Partition, int] = {}
         """When the position of a partition was written last, monotonic ns."""
+        self._unproven: dict[tuple[Partition, str], int] = {}
+        """Inserts of a table that are looked for before they are believed."""
+        self._tokens_used: dict[tuple[Partition, str], int] = {}
+        """Tokens that the server has seen without storing rows; the next one has this number."""
+        self._stored_before: dict[Partition, int] = {}
+        """Seq of the position that the server knew at the start."""
+        self._written_to: dict[Partition, Position] = {}
+        """Journal position behind the last write."""
+        self.quarantine = Quarantine(
+            settings.quarantine_dir, self.name, settings.delivery.quarantine_rows_max, self._clock
+        )
         self._numbers = itertools.count(1)
         self._instance = f"{os.getpid():x}{self._clock.now_ns() & 0xFFFFFF:06x}"
 
@@ -96,6 +102,7 @@ class ClickHouseSink:
 
     def resume(self, stream: str, session_date: int) -> ResumePoint:
         """End what an earlier process left running, then ask every table; raise SinkUnavailable when that is not possible now."""
+        self.quarantine.load(stream, session_date)
         known = self._ask(stream, session_date, LAYOUTS)
         self._known[stream, session_date] = known
         rows = self._query(LAST_POSITION.format(database=self._database), stream=stream, date=_date_text(session_date))
@@ -103,6 +110,7 @@ class ClickHouseSink:
         if not rows:
             return ResumePoint(0, tables, None)
         seq, segment, offset = (int(value) for value in rows[0])
+        self._stored_before[stream, session_date] = seq
         return ResumePoint(seq, tables, Position(session_date, segment, offset))
 
     def write(self, batches: list[TableBatch], position: Position, seq: int) -> None:
@@ -114,14 +122,34 @@ class ClickHouseSink:
         if not batches:
             return
         partition = self._partition_of(batches)
-        batches = [batch for batch in batches if len(batch)]
+        batches = [kept for batch in batches if len(kept := self.quarantine.without_held(batch))]
         self._make_certain(partition, batches)
-        self._write_tables(partition, batches)
+        self._write_tables(partition, batches, position)
+        self._written_to[partition] = position
         # The tables themselves say what they hold; the position only bounds a replay, so it need not follow every batch.
         now = self._clock.monotonic_ns()
         if not batches or now - self._positioned.get(partition, 0) >= POSITION_EVERY_NS:
             self._write_position(partition, position, seq)
             self._positioned[partition] = now
+
+    def redeliver(self, row: HeldRow) -> None:
+        """Store a row that was refused before, below the tables' positions, once; raise SinkRejected when it still is.
+
+        One process at a time may do so; a delivery may run meanwhile.
+        """
+        if not self._has(row):
+            batch = row.batch()
+            data = self._encoders[row.table].encode(batch, 0, len(batch))
+            for number in range(TOKENS_MAX):
+                try:
+                    self._insert(self._reach(), batch, data, f"{row.name}/again/{number}")
+                except WarehouseError as error:
+                    raise self._sink_error(error) from None
+                if self._has(row):
+                    break
+            else:
+                raise SinkUnavailable(f"{row.name} was taken {TOKENS_MAX} times and is not there: look into the server's log")
+        self.quarantine.release(row)
 
     def sync(self) -> None:
         """Nothing to do: an insert returns when it is on disk."""
@@ -130,6 +158,9 @@ class ClickHouseSink:
         """Forget the date's positions."""
         self._known.pop((stream, session_date), None)
         self._positioned.pop((stream, session_date), None)
+        self._written_to.pop((stream, session_date), None)
+        self._stored_before.pop((stream, session_date), None)
+        self.quarantine.forget(stream, session_date)
 
     def close(self) -> None:
         """Close the connections."""
@@ -149,15 +180,16 @@ class ClickHouseSink:
         known = self._known.setdefault(partition, {})
         unsure = [batch.table for batch in batches if batch.table not in known and batch.table in LAYOUTS]
         if unsure:
+            self.quarantine.load(*partition)
             known.update(self._ask(*partition, unsure))
 
-    def _write_tables(self, partition: Partition, batches: list[TableBatch]) -> None:
+    def _write_tables(self, partition: Partition, batches: list[TableBatch], position: Position) -> None:
         client = self._reach()
         assert self._threads is not None
         known = self._known[partition]
         futures: dict[str, Future[None]] = {}
         for batch in batches:
-            futures[batch.table] = self._threads.submit(self._write_table, client, batch, known)
+            futures[batch.table] = self._threads.submit(self._write_table, client, batch, known, position)
         # All of them end before any failure is looked at: a failure may close the connections.
         wait(futures.values())
         failures: list[SinkError] = []
@@ -172,18 +204,68 @@ class ClickHouseSink:
             # rows that can never be stored are told first: waiting does not help them
             raise next((failure for failure in failures if isinstance(failure, SinkRejected)), failures[0])
 
-    def _write_table(self, client: PlainClient, batch: TableBatch, known: dict[str, Key]) -> None:
-        encoder = self._encoders.get(batch.table)
-        if encoder is None:
+    def _write_table(self, client: PlainClient, batch: TableBatch, known: dict[str, Key], position: Position) -> None:
+        if batch.table not in self._encoders:
             raise SinkRejected(f"no table is called {batch.table}", table=batch.table)
-        for start, stop in blocks(batch, known[batch.table], min(ROWS_MAX, self._settings.delivery.batch_rows_max)):
-            data = encoder.encode(batch, start, stop)
-            self._insert(client, batch.table, batch.stream, data)
-            known[batch.table] = _key(batch, stop - 1)
+        journal = self._written_to.get((batch.stream, batch.session_date)), position
 
-    def _insert(self, client: PlainClient, table: str, stream: str, data: bytes) -> None:
-        query_id = f"{_prefix(stream)}{table}-{self._instance}-{next(self._numbers)}"
-        client.insert(f"INSERT INTO {self._database}.{table} FORMAT Native", data, query_id, INSERT_SETTINGS)
+        def send(start: int, stop: int) -> SinkRejected | None:
+            return self._send(client, batch, known, start, stop)
+
+        def middle(start: int, stop: int) -> int | None:
+            return middle_of(batch, start, stop)
+
+        def hold(start: int, stop: int, refusal: SinkRejected) -> None:
+            self.quarantine.hold(batch, start, stop, refusal, journal)
+
+        for start, stop in blocks(batch, known[batch.table], min(ROWS_MAX, self._settings.delivery.batch_rows_max)):
+            send_isolating(start, stop, send, middle, hold)
+
+    def _send(self, client: PlainClient, batch: TableBatch, known: dict[str, Key], start: int, stop: int) -> SinkRejected | None:
+        """Store rows [start, stop) that are not there yet; what the server has against them, or None when they are there."""
+        partition, table = (batch.stream, batch.session_date), batch.table
+        place = partition, table
+        for _ in range(TOKENS_MAX):
+            start = max(start, _first_above(batch, known[table]))
+            if start >= stop:
+                return None
+            seq, ordinal = known[table]
+            token = f"{table}/{batch.stream}/{batch.session_date}/{seq}.{ordinal}/{self._tokens_used.get(place, 0)}"
+            try:
+                self._insert(client, batch, self._encoders[table].encode(batch, start, stop), token)
+            except SinkRejected as refusal:
+                return refusal
+            last = key_of(batch, stop - 1)
+            if not self._must_prove(place, int(batch.columns["seq"][start])):
+                known[table] = last
+                return None
+            found = self._last_key(client.query, partition, table)
+            if found == known[table]:
+                # the token was used up without rows: by a server that was killed in a commit, or rows were deleted since
+                self._tokens_used[place] = self._tokens_used.get(place, 0) + 1
+            known[table] = found
+            if found >= last:
+                self._unproven[place] -= 1
+                return None
+        raise SinkUnavailable(f"{TOKENS_MAX} inserts into {table} behind seq {known[table][0]} were taken and are not there", table=table)
+
+    def _must_prove(self, place: tuple[Partition, str], first_seq: int) -> bool:
+        """Whether an insert has to be looked for: the first one after asking, and those that bring back rows a table had before."""
+        if first_seq <= self._stored_before.get(place[0], 0):
+            self._unproven[place] = PROVE_REPLAYED
+        return self._unproven.get(place, 0) > 0
+
+    def _insert(self, client: PlainClient, batch: TableBatch, data: bytes, token: str) -> None:
+        """One block of one table; raise SinkRejected when its content is refused, WarehouseError for all else."""
+        query_id = f"{_prefix(batch.stream)}{batch.table}-{self._instance}-{next(self._numbers)}"
+        sql = f"INSERT INTO {self._database}.{batch.table} FORMAT Native"
+        try:
+            client.insert(sql, data, query_id, {**INSERT_SETTINGS, "insert_deduplication_token": token})
+        except QueryFailed as error:
+            refusal = sink_error(error.message, error.code, error.status)
+            if isinstance(refusal, SinkRejected):
+                raise refusal from None
+            raise
 
     def _write_position(self, partition: Partition, position: Position, seq: int) -> None:
         stream, session_date = partition
@@ -199,18 +281,31 @@ class ClickHouseSink:
     def _ask(self, stream: str, session_date: int, tables: Iterable[str]) -> dict[str, Key]:
         """The positions of tables, after all inserts of this stream are over."""
         self._settle(stream)
-        date = _date_text(session_date)
         known = {}
         for table in tables:
-            ordinal = any(name == "ordinal" for name, _ in LAYOUTS[table].columns)
-            where = f"FROM {self._database}.{table} WHERE stream = {{stream:String}} AND session_date = {{date:Date}}"
-            if ordinal:
-                sql = f"SELECT max((seq, ordinal)) AS last, last.1, last.2 {where}"
-                _, last, place = self._query(sql, stream=stream, date=date)[0]
-                known[table] = (int(last), int(place))
-            else:
-                known[table] = (int(self._query(f"SELECT max(seq) {where}", stream=stream, date=date)[0][0]), 0)
+            known[table] = self._last_key(self._query, (stream, session_date), table)
+            self._unproven[(stream, session_date), table] = 1
         return known
+
+    def _last_key(self, query: Callable[..., list[list[str]]], partition: Partition, table: str) -> Key:
+        """The greatest (seq, ordinal) of a table."""
+        where = f"FROM {self._database}.{table} WHERE stream = {{stream:String}} AND session_date = {{date:Date}}"
+        stream, date = partition[0], _date_text(partition[1])
+        if _has_ordinal(table):
+            sql = f"SELECT max((seq, ordinal)) AS last, last.1, last.2 {where}"
+            _, last, place = query(sql, stream=stream, date=date)[0]
+            return int(last), int(place)
+        return int(query(f"SELECT max(seq) {where}", stream=stream, date=date)[0][0]), 0
+
+    def _has(self, row: HeldRow) -> bool:
+        """The table has rows of this key."""
+        where = "stream = {stream:String} AND session_date = {date:Date} AND seq = {seq:UInt64}"
+        where += " AND ordinal = {ordinal:UInt32}" if _has_ordinal(row.table) else ""
+        found = self._query(
+            f"SELECT count() FROM {self._database}.{row.table} WHERE {where}",
+            stream=row.stream, date=_date_text(row.session_date), seq=str(row.seq), ordinal=str(row.ordinal),
+        )  # fmt: skip
+        return found[0][0] != "0"
 
     def _settle(self, stream: str) -> None:
         """Wait until no insert of ours into this stream runs any more; cancel first."""
@@ -265,7 +360,7 @@ class ClickHouseSink:
                     client.close()
                 self._migrated = True
         except WarehouseError as error:
-            raise SinkUnavailable(error.message, **error.facts) from None
+            raise _unreachable(error) from None
         self._client = PlainClient(
             host, port, section.user, warehouse_password(self._settings), secure=section.secure and not section.embedded,
             timeout_s=section.timeout_s, clock=self._clock,
@@ -284,9 +379,7 @@ class ClickHouseSink:
         if isinstance(error, QueryFailed):
             if error.code in MISSING:
                 self._migrated = False
-            if error.code in PASSING or error.status in PASSING_STATUSES:
-                return SinkUnavailable(error.message, code=error.code)
-            return SinkRejected(error.message, code=error.code)
+            return sink_error(error.message, error.code, error.status)
         if isinstance(error, ConnectionLost):
             self._forget_client()
         return SinkUnavailable(error.message, **error.facts)
@@ -295,10 +388,7 @@ class ClickHouseSink:
 def blocks(batch: TableBatch, floor: Key, rows_max: int) -> Iterator[tuple[int, int]]:
     """Ranges of rows above `floor`, at most `rows_max` long, that never part the rows of one seq (unless one seq has more)."""
     seqs = batch.columns["seq"]
-    start = int(np.searchsorted(seqs, np.uint64(floor[0]), side="right"))
-    if "ordinal" in batch.columns:
-        first = int(np.searchsorted(seqs, np.uint64(floor[0]), side="left"))
-        start = first + int(np.searchsorted(batch.columns["ordinal"][first:start], np.uint32(floor[1]), side="right"))
+    start = _first_above(batch, floor)
     while start < len(seqs):
         stop = min(start + rows_max, len(seqs))
         if stop < len(seqs) and seqs[stop] == seqs[stop - 1]:
@@ -308,9 +398,28 @@ def blocks(batch: TableBatch, floor: Key, rows_max: int) -> Iterator[tuple[int, 
         start = stop
 
 
-def _key(batch: TableBatch, row: int) -> Key:
-    ordinal = batch.columns.get("ordinal")
-    return int(batch.columns["seq"][row]), 0 if ordinal is None else int(ordinal[row])
+def _first_above(batch: TableBatch, floor: Key) -> int:
+    """The first row above a key; the number of rows when there is none."""
+    seqs = batch.columns["seq"]
+    start = int(np.searchsorted(seqs, np.uint64(floor[0]), side="right"))
+    if "ordinal" in batch.columns:
+        first = int(np.searchsorted(seqs, np.uint64(floor[0]), side="left"))
+        start = first + int(np.searchsorted(batch.columns["ordinal"][first:start], np.uint32(floor[1]), side="right"))
+    return start
+
+
+def _has_ordinal(table: str) -> bool:
+    return any(name == "ordinal" for name, _ in LAYOUTS[table].columns)
+
+
+def _unreachable(error: WarehouseError) -> SinkError:
+    """What it means that the warehouse could not be reached, or its tables not be made."""
+    failure = error if isinstance(error, QueryFailed) else failure_of(error.message)
+    if failure.code == NO_CODE:
+        return SinkUnavailable(error.message, **error.facts)
+    found = sink_error(error.message, failure.code, failure.status)
+    # there are no rows yet that could be refused
+    return SinkMisconfigured(error.message, code=failure.code) if isinstance(found, SinkRejected) else found
 
 
 def _prefix(stream: str) -> str:

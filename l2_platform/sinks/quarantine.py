@@ -92,6 +92,8 @@ class Quarantine:
         self._rows_max = rows_max
         self._clock = clock
         self._known: dict[tuple[str, int], dict[str, set[Key]]] = {}
+        self._day: dict[int, int] = {}
+        """Rows held on a session date, over all streams."""
 
     def load(self, stream: str, session_date: int) -> None:
         """Read what is held of a stream and date; before the sink is asked how far it got, so that a release is seen in one of the two.
@@ -102,6 +104,7 @@ class Quarantine:
         for table, seq, ordinal in self._read(self._path(stream, session_date)).held:
             keys.setdefault(table, set()).add((seq, ordinal))
         self._known[stream, session_date] = keys
+        self._day[session_date] = sum(len(self._read(path).held) for path in self.folder.glob(f"*-{session_date}.jsonl"))
 
     def count(self, stream: str, session_date: int) -> int:
         """Rows held of a stream and date, as far as this process knows."""
@@ -131,7 +134,7 @@ class Quarantine:
         """
         held = self._held(batch.stream, batch.session_date)
         seq, ordinal = key_of(batch, start)
-        if self.held_on(batch.session_date) >= self._rows_max:
+        if self._day[batch.session_date] >= self._rows_max:
             raise SinkRejected(
                 f"{self._sink} refuses {batch.table} seq {seq} of {batch.stream}, and {self._rows_max} rows of {batch.session_date} are in"
                 f" quarantine already, so the stream stops here: {error.message}; mend the cause and `l2 quarantine retry`, or raise"
@@ -145,6 +148,7 @@ class Quarantine:
         )  # fmt: skip
         self._append(self._path(row.stream, row.session_date), {"state": "held", **asdict(row)})
         held.setdefault(batch.table, set()).add((seq, ordinal))
+        self._day[batch.session_date] += 1
 
     def release(self, row: HeldRow) -> None:
         """The row was delivered after all; it counts as held for a running delivery until that looks again."""
@@ -157,10 +161,6 @@ class Quarantine:
         """Every stream and date that has a file."""
         for path in sorted(self.folder.glob("*.jsonl")):
             yield self._read(path)
-
-    def held_on(self, session_date: int) -> int:
-        """Rows held on a session date, over all streams: what the bound counts."""
-        return sum(len(self._read(path).held) for path in self.folder.glob(f"*-{session_date}.jsonl"))
 
     def _held(self, stream: str, session_date: int) -> dict[str, set[Key]]:
         if (stream, session_date) not in self._known:
@@ -186,7 +186,8 @@ class Quarantine:
                 continue
             key = record["table"], record["seq"], record["ordinal"]
             if record.pop("state") == "held":
-                held[key] = HeldRow(**record)
+                since, until = record["journal_from"], record["journal_to"]
+                held[key] = HeldRow(**{**record, "journal_from": tuple(since) if since else None, "journal_to": tuple(until)})
             elif held.pop(key, None) is not None:
                 released += 1
         return Contents(held, released, damaged)

@@ -19,7 +19,7 @@ from clickhouse_connect.driver.client import Client
 from l2_platform.errors import SinkRejected, SinkUnavailable
 from l2_platform.journal.frame import Position
 from l2_platform.market.events import CONTENT_LETTERS, NULL_PRICE, NULL_TS, TableBatch
-from l2_platform.settings import ClickHouseSettings, Settings, WarehouseSettings, load_settings
+from l2_platform.settings import ClickHouseSettings, DeliverySettings, Settings, WarehouseSettings, load_settings
 from l2_platform.sinks.clickhouse import ClickHouseSink
 from l2_platform.sinks.native import LAYOUTS
 from l2_platform.warehouse.client import connect
@@ -188,17 +188,25 @@ def test_a_new_sink_goes_on_where_the_tables_end(sink: ClickHouseSink, settings:
     assert found == [(150, 150, 150)]
 
 
-def test_a_retry_after_one_table_failed_sends_only_what_is_missing(sink: ClickHouseSink, client: Client) -> None:
+def test_refused_rows_leave_their_table_and_no_other(settings: Settings, client: Client) -> None:
     stream = "iqfeed-depth-6"
-    sink.resume(stream, DATE)
+    own = ClickHouseSink(settings.model_copy(update={"delivery": DeliverySettings(quarantine_rows_max=50)}))
+    own.open()
+    own.resume(stream, DATE)
     good, bad = depth(1, 50, stream), snapshots(1, 50, stream)
     bad.columns["trust"] = np.full(50, 9, np.uint8)
-    with pytest.raises(SinkRejected, match="trust"):
-        sink.write([good, bad], at(50), 50)
-    assert sink.resume(stream, DATE).position is None
-    sink.write([good, snapshots(1, 50, stream)], at(50), 50)
-    for table in ("depth_updates", "book_snapshots"):
-        assert client.query(f"SELECT count(), uniqExact(seq) FROM l2.{table} WHERE stream = '{stream}'").result_rows == [(50, 50)]
+    own.write([good, bad], at(50), 50)
+    assert own.quarantine.count(stream, DATE) == 50
+    bad = snapshots(51, 50, stream)
+    bad.columns["trust"] = np.full(50, 9, np.uint8)
+    with pytest.raises(SinkRejected, match="in quarantine already"):
+        own.write([depth(51, 50, stream), bad], at(100), 100)
+    assert own.resume(stream, DATE).tables == {"depth_updates": (100, 0)}
+    own.write([depth(51, 50, stream), snapshots(51, 50, stream)], at(100), 100)
+    own.close()
+    for table, count in (("depth_updates", 100), ("book_snapshots", 50)):
+        found = client.query(f"SELECT count(), uniqExact(seq) FROM l2.{table} WHERE stream = '{stream}'").result_rows
+        assert found == [(count, count)]
 
 
 def test_a_missing_table_is_made_again(sink: ClickHouseSink, client: Client, settings: Settings) -> None:
