@@ -116,8 +116,13 @@ class Session:
         self._settings = settings
         self._given: list[str] = []
 
-    def prepare(self, query_id: str, database: str | None, given: Mapping[str, str]) -> None:
-        """Apply a request's settings (setting name → text) and database; raise QueryFailed for unknown ones."""
+    def prepare(
+        self, query_id: str, database: str | None, given: Mapping[str, str], answer_bytes_max: int | None = None
+    ) -> None:
+        """Apply a request's settings (setting name → text) and database; raise QueryFailed for unknown ones.
+
+        `answer_bytes_max`: an answer that is larger before it is formatted fails, unless the request sets a limit of its own.
+        """
         comment = " ".join(part for part in (query_id, given.get("log_comment", "")) if part)
         values = {
             "implicit_select": "0", "async_insert": "0", "max_execution_time": self._execution_limit(given.get(LIMITED)),
@@ -125,7 +130,9 @@ class Session:
         }  # fmt: skip
         if given.get("async_insert") == "1":
             values["async_insert"] = "1"
-        self._given = [name for name in given if name not in RESERVED]
+        limit = {} if answer_bytes_max is None else {"max_result_bytes": str(answer_bytes_max), "result_overflow_mode": "throw"}
+        values = limit | values
+        self._given = [*limit, *(name for name in given if name not in RESERVED and name not in limit)]
         pairs = ", ".join(f"{setting_name(name)} = {quote_text(value)}" for name, value in values.items())
         self._run(f"SET {pairs}".encode())
         if database:

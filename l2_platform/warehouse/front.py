@@ -24,6 +24,7 @@ from starlette.routing import Route
 from starlette.types import Message, Receive, Scope, Send
 
 from l2_platform.clock import Clock
+from l2_platform.monitoring.bounds import Bound
 from l2_platform.monitoring.logs import get_logger
 from l2_platform.settings import WarehouseSettings
 from l2_platform.warehouse.answers import Sender, encoding_header, send_all, summary
@@ -45,7 +46,6 @@ FIRST_BYTES: Final = 1 << 20
 """So much of an answer is held back before its headers go out: an error up to there gets a status of its own, bytes."""
 SPOOL_BYTES: Final = 32 << 20
 """An answer that is made whole before it goes out is kept in memory up to here, then in a temporary file, bytes."""
-SESSIONS_MAX: Final = 1000
 SESSION_S: Final = 60.0
 SESSION_WAIT_S: Final = 1.0
 
@@ -102,9 +102,17 @@ class Front:
         self._threads = ThreadPoolExecutor(settings.queries_max + 2, thread_name_prefix="query")
         self._sessions: dict[str, KeptSession] = {}
         self._sessions_free = threading.Condition()
+        self._held_lock = threading.Lock()
+        self._performing = 0
         self._log = get_logger("warehouse")
         self._timezone, self._version = "UTC", ""
         self.activity = Activity(last_ns=clock.monotonic_ns())
+        self.body_bound = Bound("body_bytes", settings.body_bytes_max, "bytes", "warehouse.body_bytes_max")
+        self.queue_bound = Bound("queue", settings.queue_max, "requests", "warehouse.queue_max")
+        self.running_bound = Bound("running", settings.queries_max, "requests", "warehouse.queries_max")
+        self.session_bound = Bound("sessions", settings.sessions_max, "sessions", "warehouse.sessions_max")
+        self.connection_bound = Bound("requests", settings.connections_max, "requests", "warehouse.connections_max")
+        self.bounds = (self.body_bound, self.queue_bound, self.running_bound, self.session_bound, self.connection_bound)
 
     def application(self, on_start: Callable[[], None], on_stop: Callable[[], None]) -> Starlette:
         """The Starlette application; the two calls run when it accepts requests, and when the last one is done."""
@@ -166,18 +174,17 @@ class Front:
             return
         self.activity.requests += 1
         self.activity.running += 1
+        self.connection_bound.see(self.activity.running)
         query_id = request.query_params.get("query_id") or new_query_id()
         sender = Sender(send)
-        held = 0
+        held = _Held(self)
         known = False
         try:
             self._authenticate(request)
             self._claim(query_id)
             known = True
-            body = await self._read_body(request)
-            held = len(body)
-            self.activity.body_bytes += held
-            ask = await self._in_thread(self._take_apart, request, body, query_id)
+            body = await self._read_body(request, held)
+            ask = await self._in_thread(self._take_apart, request, body, query_id, held)
             del body
             await self._admit(ask, receive, sender)
         except QueryFailed as error:
@@ -189,7 +196,7 @@ class Front:
         finally:
             if known:
                 self.activity.queries.discard(query_id)
-            self.activity.body_bytes -= held
+            held.release()
             self.activity.running -= 1
             self.activity.last_ns = self._clock.monotonic_ns()
 
@@ -216,30 +223,47 @@ class Front:
             detail = f"{user}: Authentication failed: password is incorrect, or there is no user with such name."
             raise QueryFailed(516, detail, name="AUTHENTICATION_FAILED")
 
-    async def _read_body(self, request: Request) -> bytes:
+    def hold(self, before: int, size: int) -> None:
+        """A request's body takes `size` bytes now instead of `before`; QueryFailed when that is too much, alone or with the others."""
         limit = self._settings.body_bytes_max
-        announced = request.headers.get("content-length", "")
-        if announced.isdigit() and int(announced) > limit:
+        if size > limit:
+            self.body_bound.hit()
             raise QueryFailed(307, f"The body is larger than {limit} bytes", name="TOO_MANY_BYTES", status=413)
-        # All bodies together are held to the same bound: refusing a few beats losing the process
-        if announced.isdigit() and int(announced) + self.activity.body_bytes > limit:
+        with self._held_lock:
+            # All bodies together are held to the same bound: refusing a few beats losing the process
+            too_much = self.activity.body_bytes - before + size > limit
+            if not too_much:
+                self.activity.body_bytes += size - before
+        if too_much:
+            self.body_bound.hit()
             raise QueryFailed(202, "Too much data in flight; try again", name="TOO_MANY_SIMULTANEOUS_QUERIES")
+        self.body_bound.see(self.activity.body_bytes)
+
+    async def _read_body(self, request: Request, held: "_Held") -> bytes:
+        announced = request.headers.get("content-length", "")
+        if announced.isdigit():
+            held.now(int(announced))
         parts: list[bytes] = []
         total = 0
-        async for part in request.stream():
-            total += len(part)
-            if total > limit:
-                raise QueryFailed(307, f"The body is larger than {limit} bytes", name="TOO_MANY_BYTES", status=413)
-            parts.append(part)
+        try:
+            async with asyncio.timeout(self._settings.body_s_max):
+                async for part in request.stream():
+                    total += len(part)
+                    held.at_least(total)
+                    parts.append(part)
+        except TimeoutError:
+            detail = f"The body did not arrive within {self._settings.body_s_max:g} s"
+            raise QueryFailed(209, detail, name="SOCKET_TIMEOUT", status=408) from None
         return b"".join(parts)
 
-    def _take_apart(self, request: Request, body: bytes, query_id: str) -> Ask:
+    def _take_apart(self, request: Request, body: bytes, query_id: str, held: "_Held") -> Ask:
         url = dict(request.query_params)
         headers = request.headers
         limit = self._settings.body_bytes_max
         body = decode_body(body, headers.get("content-encoding", "").lower(), limit)
         if url.get("decompress") == "1":
             body = decode_blocks(body, limit)
+        held.at_least(len(body))
         if url.get("compress") == "1":
             raise QueryFailed(48, "compress=1 is not supported: use Accept-Encoding with enable_http_compression=1", name="NOT_IMPLEMENTED")
         if headers.get("content-type", "").startswith("multipart/form-data"):
@@ -268,15 +292,20 @@ class Front:
                 await self._perform(ask, watch, sender)
                 return
             if self.activity.waiting >= self._settings.queue_max:
+                self.queue_bound.hit()
                 raise QueryFailed(202, "Too many simultaneous queries; try again", name="TOO_MANY_SIMULTANEOUS_QUERIES")
             self.activity.waiting += 1
+            self.queue_bound.see(self.activity.waiting)
             try:
                 await self._slots.acquire()
             finally:
                 self.activity.waiting -= 1
+            self._performing += 1
+            self.running_bound.see(self._performing)
             try:
                 await self._perform(ask, watch, sender)
             finally:
+                self._performing -= 1
                 self._slots.release()
         finally:
             watch.cancel()
@@ -289,7 +318,7 @@ class Front:
         limit = self._settings.query_s_max
         guard = asyncio.get_running_loop().call_later(limit + 2, self._threads.submit, self._engine.kill, ask.query_id)
         try:
-            await self._in_thread(session.prepare, ask.query_id, ask.database, ask.settings)
+            await self._in_thread(session.prepare, ask.query_id, ask.database, ask.settings, self._answer_bytes_max(ask))
             if not ask.may_write and not await self._in_thread(session.is_reading, ask.statement.sql):
                 detail = "Cannot execute query in readonly mode. For queries over HTTP, method GET implies readonly; use POST."
                 raise QueryFailed(164, detail, name="READONLY")
@@ -300,6 +329,11 @@ class Front:
         finally:
             guard.cancel()
             await asyncio.shield(self._in_thread(self._leave_session, ask, session))
+
+    def _answer_bytes_max(self, ask: Ask) -> int | None:
+        """Limit of an answer that is made whole in memory; None for those that are sent while they are made."""
+        whole = ask.statement.data is None and not can_stream(ask.output)
+        return self._settings.answer_bytes_max if whole else None
 
     async def _answer(self, ask: Ask, session: Session, sender: Sender) -> None:
         statement = ask.statement
@@ -330,6 +364,9 @@ class Front:
                 more, piece = await self._in_thread(_next_piece, pieces, encoder)
                 await self._in_thread(ready.write, piece)
                 size += len(piece)
+                if size > self._settings.spool_bytes_max:
+                    detail = f"The answer is larger than {self._settings.spool_bytes_max} bytes; leave wait_end_of_query out"
+                    raise QueryFailed(396, detail, name="TOO_MANY_ROWS_OR_BYTES")
             tag = secrets.token_hex(8)
             extra = {"X-ClickHouse-Summary": summary(Answer(b"")), "X-ClickHouse-Exception-Tag": tag}
             await sender.start(200, headers | extra | encoding_header(ask.encoding), tag, encoder)
@@ -358,9 +395,11 @@ class Front:
                 self._sessions.pop(name).session.close()
             kept = self._sessions.get(ask.session_id)
             if kept is None:
-                if len(self._sessions) >= SESSIONS_MAX:
+                if len(self._sessions) >= self._settings.sessions_max:
+                    self.session_bound.hit()
                     raise QueryFailed(202, "Too many sessions", name="TOO_MANY_SIMULTANEOUS_QUERIES")
                 kept = self._sessions[ask.session_id] = KeptSession(self._engine.session(), 0)
+            self.session_bound.see(len(self._sessions))
             # The last request's answer reaches the client a moment before its session is free.
             if not self._sessions_free.wait_for(lambda: not kept.busy, SESSION_WAIT_S):
                 raise QueryFailed(373, f"Session {ask.session_id} is locked by a concurrent client", name="SESSION_IS_LOCKED")
@@ -385,6 +424,28 @@ class Front:
             "X-ClickHouse-Server-Display-Name": "l2-warehouse",
             "Content-Type": "text/plain; charset=UTF-8",
         }
+
+
+class _Held:
+    """Body bytes that one request holds."""
+
+    def __init__(self, front: Front) -> None:
+        self._front, self._size = front, 0
+
+    def now(self, size: int) -> None:
+        """It holds `size` bytes from now on; QueryFailed when that is too much."""
+        self._front.hold(self._size, size)
+        self._size = size
+
+    def at_least(self, size: int) -> None:
+        """It holds no less than `size` bytes: compressed bodies grow."""
+        if size > self._size:
+            self.now(size)
+
+    def release(self) -> None:
+        """The request is over."""
+        self._front.hold(self._size, 0)
+        self._size = 0
 
 
 class _Endpoint:

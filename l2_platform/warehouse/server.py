@@ -19,6 +19,7 @@ import uvicorn
 
 from l2_platform.clock import Clock, SystemClock
 from l2_platform.errors import L2Error, LeaseHeld, WarehouseError
+from l2_platform.monitoring.bounds import bounds_record
 from l2_platform.monitoring.heartbeat import Heartbeat, Lease, process_start_ticks
 from l2_platform.monitoring.logs import configure_logging, get_logger
 from l2_platform.settings import Settings, load_settings
@@ -93,6 +94,7 @@ class _Warehouse:
             timeout_keep_alive=int(settings.warehouse.keep_alive_s),
             timeout_graceful_shutdown=int(settings.supervision.stop_s),
             backlog=BACKLOG,
+            limit_concurrency=settings.warehouse.connections_max,
             server_header=False,
         )
         self._server = _HttpServer(config)
@@ -128,7 +130,7 @@ class _Warehouse:
             activity = self._front.activity
             self._heartbeat.beat(
                 "live", running=activity.running, waiting=activity.waiting, requests=activity.requests, failed=activity.failed,
-                rows_written=activity.rows_written,
+                rows_written=activity.rows_written, bounds=bounds_record(self._front.bounds),
             )  # fmt: skip
             await asyncio.sleep(self._settings.supervision.heartbeat_s)
 
