@@ -299,10 +299,10 @@ class ClickHouseSink:
 
     def _has(self, row: HeldRow) -> bool:
         """The table has rows of this key."""
-        where = "stream = {stream:String} AND session_date = {date:Date} AND seq = {seq:UInt64}"
-        where += " AND ordinal = {ordinal:UInt32}" if _has_ordinal(row.table) else ""
+        ordinal = " AND ordinal = {ordinal:UInt32}" if _has_ordinal(row.table) else ""
+        keyed = f"WHERE stream = {{stream:String}} AND session_date = {{date:Date}} AND seq = {{seq:UInt64}}{ordinal}"
         found = self._query(
-            f"SELECT count() FROM {self._database}.{row.table} WHERE {where}",
+            f"SELECT count() FROM {self._database}.{row.table} {keyed}",
             stream=row.stream, date=_date_text(row.session_date), seq=str(row.seq), ordinal=str(row.ordinal),
         )  # fmt: skip
         return found[0][0] != "0"
