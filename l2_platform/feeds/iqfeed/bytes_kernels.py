@@ -1,4 +1,3 @@
-
 """Compiled parsers of the fields of a line: integers, prices, times, dates, New York time, and symbols as numbers.
 
 Every parser takes `(buffer, start, stop)`, the bytes of one field without its commas, and gives `(value, status)`: OK, NONE for a
@@ -74,23 +73,41 @@ def parse_uint64(buffer: UInt8, start: int, stop: int) -> tuple[Number, int]:
 
 
 @inline_kernel
+def digits_around_point(word: Number, used: Number) -> tuple[Number, Number]:
+    """The `used` bytes of a word as digits without their first point, and how many of them stand behind it."""
+    points = bytes_equal(word, POINTS_TEXT) & used
+    digits = (word ^ ZEROS_TEXT) & used
+    decimals = np.int64(0)
+    if points != np.uint64(0):
+        bit = np.uint64(trailing_zeros(points) - 7)
+        below = (np.uint64(1) << bit) - np.uint64(1)
+        above = ~(below | (np.uint64(255) << bit))
+        digits = (digits & above) | ((digits & below) << np.uint64(8))
+        decimals = np.int64(7) - np.int64(bit >> np.uint64(3))
+    return digits, decimals
+
+
+@inline_kernel
 def parse_price(buffer: UInt8, start: int, stop: int) -> tuple[Number, int]:
     """Decimal number as fixed point 1e-9: `188.3500`, `2938.`, `.5`, `-0.25`; BAD beyond nine decimals or 9.2e9 units."""
     length = stop - start
     if length > 1 and length <= 8 and stop >= 8:
-        word = load_word(buffer, stop - 8)
-        used = ALL_BITS << np.uint64(64 - 8 * length)
-        points = bytes_equal(word, POINTS_TEXT) & used
-        digits = (word ^ ZEROS_TEXT) & used
-        decimals = np.int64(0)
-        if points != np.uint64(0):
-            bit = np.uint64(trailing_zeros(points) - 7)
-            below = (np.uint64(1) << bit) - np.uint64(1)
-            above = ~(below | (np.uint64(255) << bit))
-            digits = (digits & above) | ((digits & below) << np.uint64(8))
-            decimals = np.int64(7) - np.int64(bit >> np.uint64(3))
+        digits, decimals = digits_around_point(load_word(buffer, stop - 8), ALL_BITS << np.uint64(64 - 8 * length))
         if are_digits(digits):
             return number_from_digits(digits) * POWERS[9 - decimals], OK
+    elif length > 8 and length <= 12 and stop >= 16:
+        word = load_word(buffer, stop - 8)
+        upper = (load_word(buffer, stop - 16) ^ ZEROS_TEXT) & (ALL_BITS << np.uint64(128 - 8 * length))
+        digits, decimals = digits_around_point(word, ALL_BITS)
+        room = length == 9
+        if bytes_equal(word, POINTS_TEXT) != np.uint64(0):
+            # The digits before the point moved on by one: the last of the upper ones comes in.
+            digits |= upper >> np.uint64(56)
+            upper <<= np.uint64(8)
+            room = length - decimals <= 10
+        # Nine digits before the point surely fit.
+        if room and are_digits(digits) and are_digits(upper):
+            return (number_from_digits(upper) * 100_000_000 + number_from_digits(digits)) * POWERS[9 - decimals], OK
     return parse_price_slowly(buffer, start, stop)
 
 

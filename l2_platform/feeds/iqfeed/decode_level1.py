@@ -1,7 +1,8 @@
 """Lines of a Level 1 stream become a columnar batch: quotes, trade prints, snapshots, corrections, and everything else as a row.
 
 Which field is which follows the lines themselves: the default layout until the feed acknowledges another. Times carry no date, so the
-feed's own clock dates them (level1_clock.time_with_day). What does not belong here: I/O, and the rules of one field (bytes_kernels).
+feed's own clock dates them (level1_clock.time_with_day). What does not belong here: I/O, and the rules of one field (quote_kernels,
+bytes_kernels).
 """
 
 from collections.abc import Mapping
@@ -12,7 +13,9 @@ import numpy as np
 
 from l2_platform.feeds.iqfeed.bytes_kernels import FULL, NONE, SymbolIndex
 from l2_platform.feeds.iqfeed.layouts import (
+    COLUMN_COUNT,
     DEFAULT_LAYOUT,
+    IGNORED,
     Layout,
     layout_from_line,
     layout_from_names,
@@ -22,14 +25,15 @@ from l2_platform.feeds.iqfeed.level1_clock import CLOCK_KIND, CLOCK_LOCAL, CLOCK
 from l2_platform.feeds.iqfeed.level1_columns import (
     Level1Columns,
     batch_from_columns,
-    columns_of_block,
     empty_columns,
     slice_columns,
+    unset_columns,
 )
 from l2_platform.feeds.iqfeed.level1_kernels import decode_clock_row, decode_level1_rows
 from l2_platform.feeds.iqfeed.line_block import LineBlock
+from l2_platform.feeds.iqfeed.line_scan import COMMAS_MAX, EMPTY_FIELD, PLACES
 from l2_platform.market.compiled import kernel
-from l2_platform.market.events import Int64, Level1Batch, UInt8
+from l2_platform.market.events import Int64, Level1Batch, UInt8, UInt32
 from l2_platform.market.instruments import SymbolTable
 from l2_platform.market.timezone import new_york_offsets
 
@@ -55,49 +59,47 @@ class Level1Decoder:
         self.protocol: str | None = None
         self._index = SymbolIndex(symbols)
         self._clock: Int64 = np.zeros(CLOCK_SIZE, np.int64)
+        self._commas: Int64 = np.zeros(PLACES, np.int64)
         self._connection: int | None = None
         self._zone = new_york_offsets()
 
     def decode(self, block: LineBlock) -> Level1Batch:
         """One row per line of `block`, in order; the batch shares the block's buffer."""
-        columns = columns_of_block(block)
-        if len(block.frame_seq) == 0:
-            return batch_from_columns(block.buffer, columns)
+        frame_count = np.ascontiguousarray(block.frame_count, np.uint32)
+        columns = unset_columns(int(frame_count.sum()))
         self._index.pull()
-        session_days = days_of_date(block.session_date)
-        row = 0
-        for connection, rows in self._connections(block, columns):
+        cursor = np.zeros(4, np.int64)
+        for connection, stop_frame in _connections(block):
             if connection != self._connection:
                 # A fresh socket speaks the default layout until it acknowledges another.
                 if self._connection is not None:
                     self.layout, self.protocol = DEFAULT_LAYOUT, None
                 self._connection = connection
-            part = columns if rows - row == len(columns.seq) else slice_columns(columns, row, rows)
-            self._decode_part(block.buffer, part, session_days)
-            row = rows
+            self._decode_frames(block, frame_count, columns, cursor, stop_frame)
         self._index.push()
-        return batch_from_columns(block.buffer, columns)
+        rows = int(cursor[3])
+        return batch_from_columns(
+            block.buffer, columns if rows == len(columns.seq) else slice_columns(columns, 0, rows)
+        )
 
-    def _connections(self, block: LineBlock, columns: Level1Columns) -> list[tuple[int, int]]:
-        """(connection, end row) of each run of frames of one connection; nearly always one run."""
-        conn = np.asarray(block.frame_conn)
-        changes = np.flatnonzero(conn[1:] != conn[:-1]) + 1
-        ends = np.searchsorted(columns.line_start, np.asarray(block.frame_start)[changes]).tolist()
-        heads = [0, *changes.tolist()]
-        return list(zip([int(conn[head]) for head in heads], [*ends, len(columns.seq)], strict=True))
-
-    def _decode_part(self, buffer: UInt8, columns: Level1Columns, session_days: int) -> None:
-        row, rows = 0, len(columns.seq)
-        while row < rows:
-            row, reason = decode_level1_rows(
-                buffer, row, columns, self.layout.columns, self.layout.required, session_days, self._clock,
-                *self._index.arrays, *self._zone,
+    def _decode_frames(
+        self, block: LineBlock, frame_count: UInt32, columns: Level1Columns, cursor: Int64, stop_frame: int
+    ) -> None:
+        session_days = days_of_date(block.session_date)
+        while True:
+            reason = decode_level1_rows(
+                block.buffer, block.frame_start, block.frame_seq, frame_count, block.frame_ts, block.frame_flags,
+                cursor, stop_frame, columns, self.layout.columns, field_places(self.layout), self.layout.required, session_days,
+                self._clock, self._commas, *self._index.arrays, *self._zone,
             )  # fmt: skip
             if reason == FULL:
                 self._index.grow()
             elif reason == NONE:
-                start = int(columns.line_start[row - 1])
-                self._acknowledge(buffer[start : start + int(columns.line_len[row - 1])].tobytes())
+                row = int(cursor[3]) - 1
+                start = int(columns.line_start[row])
+                self._acknowledge(block.buffer[start : start + int(columns.line_len[row])].tobytes())
+            else:
+                return
 
     def _acknowledge(self, line: bytes) -> None:
         layout = layout_from_line(line)
@@ -132,6 +134,27 @@ class Level1Decoder:
             set_clock(line, empty_columns(1), self._clock, *self._zone)
         elif clock:
             self._clock[:3] = [int(value) for value in clock]
+
+
+def _connections(block: LineBlock) -> list[tuple[int, int]]:
+    """(connection, the frame behind) of each run of frames of one connection; nearly always one run."""
+    conn = np.asarray(block.frame_conn)
+    if len(conn) == 0:
+        return []
+    heads = [0, *(np.flatnonzero(conn[1:] != conn[:-1]) + 1).tolist()]
+    return list(zip([int(conn[head]) for head in heads], [*heads[1:], len(conn)], strict=True))
+
+
+def field_places(layout: Layout) -> Int64:
+    """For each column the number of its field, EMPTY_FIELD for none; the place of IGNORED tells whether fields can be found so.
+
+    They cannot when a column is named twice (the last field that is not empty counts), and in layouts of very many fields.
+    """
+    places = np.full(COLUMN_COUNT, EMPTY_FIELD, np.int64)
+    named = np.flatnonzero(layout.columns)
+    places[layout.columns[named]] = named
+    places[IGNORED] = len(layout.columns) <= COMMAS_MAX // 2 and len(named) == len(set(layout.columns[named].tolist()))
+    return places
 
 
 @kernel

@@ -16,7 +16,8 @@ from l2_platform.feeds.iqfeed.bytes_kernels import (
     parse_uint64,
 )
 from l2_platform.feeds.iqfeed.level1_columns import CONTENTS, FIELDS, NUMBER, PRICE, TIME, Level1Columns
-from l2_platform.feeds.iqfeed.level1_kernels import conditions_field, field_end, int_field, limited_field, price_field
+from l2_platform.feeds.iqfeed.level1_kernels import conditions_field, int_field, limited_field, price_field
+from l2_platform.feeds.iqfeed.quote_kernels import field_end
 from l2_platform.market.compiled import Number, inline_kernel, kernel, plain_kernel
 from l2_platform.market.events import Int64, UInt8
 

@@ -76,6 +76,12 @@ def empty_columns(rows: int) -> Level1Columns:
     return Level1Columns(*arrays)
 
 
+def unset_columns(rows: int) -> Level1Columns:
+    """Columns of `rows` rows for a kernel that writes all of every row."""
+    arrays: list[Any] = [np.empty(rows, _DTYPES.get(name, np.int64)) for name in Level1Columns._fields]
+    return Level1Columns(*arrays)
+
+
 def slice_columns(columns: Level1Columns, start: int, stop: int) -> Level1Columns:
     """Rows start..stop, over the same arrays."""
     arrays: list[Any] = [column[start:stop] for column in columns]

@@ -1,9 +1,8 @@
 """Compiled loops of the Level 1 decoder: what a Q, P, C, T, … line holds.
 
-What does not belong here: fields of a line as values (bytes_kernels), layouts as names (layouts), state over blocks (decode_level1).
+Inside, arrays are pointers (words.pointer_of): passing thirty arrays to a function costs as much as a line. What does not belong here:
+fields of a line as values (quote_kernels, bytes_kernels), layouts as names (layouts), state over blocks (decode_level1).
 """
-
-from typing import Final
 
 import numpy as np
 
@@ -14,6 +13,7 @@ from l2_platform.feeds.iqfeed.bytes_kernels import (
     FULL,
     NONE,
     OK,
+    intern_at,
     intern_symbol,
     parse_date,
     parse_int,
@@ -32,75 +32,33 @@ from l2_platform.feeds.iqfeed.level1_clock import (
     wall_ns,
 )
 from l2_platform.feeds.iqfeed.level1_columns import (
-    CONTENTS,
+    ENCODING,
     FIELDS,
+    FRAGMENT,
     NUMBER,
+    OVERSIZE,
     PRICE,
     SYMBOL,
     TIME,
     Level1Columns,
 )
+from l2_platform.feeds.iqfeed.line_scan import EMPTY_FIELD, LEAD, split_line
+from l2_platform.feeds.iqfeed.quote_kernels import (
+    conditions,
+    contents,
+    date,
+    field_end,
+    limited,
+    parse_conditions,
+    parse_quote_fields,
+    price,
+    time_of_day,
+    unsigned,
+    whole,
+)
 from l2_platform.market.compiled import Number, inline_kernel, kernel, plain_kernel
-from l2_platform.market.events import NULL_PRICE, NULL_TS, Int32, Int64, UInt8, UInt64
-
-
-@inline_kernel
-def field_end(buffer: UInt8, at: int, end: int) -> Number:
-    """Where the field that begins at `at` ends: the next comma, or the end of the line."""
-    while at < end and buffer[at] != 44:
-        at += 1
-    return at
-
-
-@inline_kernel
-def parse_conditions(buffer: UInt8, start: int, stop: int) -> tuple[Number, int]:
-    """Up to eight hex characters, packed as they stand, little endian."""
-    value = np.uint64(0)
-    if stop <= start:
-        return value, NONE
-    if stop - start > 8:
-        return value, BAD
-    for at in range(start, stop):
-        letter = buffer[at]
-        if not (48 <= letter <= 57 or 65 <= letter <= 70 or 97 <= letter <= 102):
-            return np.uint64(0), BAD
-        value |= np.uint64(letter) << np.uint64(8 * (at - start))
-    return value, OK
-
-
-@inline_kernel
-def parse_contents(buffer: UInt8, start: int, stop: int) -> tuple[Number, int]:
-    """Message Contents as bits (market/events.CONTENT_LETTERS); BAD for an unknown letter or two kinds of trade."""
-    bits = 0
-    for at in range(start, stop):
-        letter = buffer[at]
-        # C E O a b o h l c s v
-        if letter == 67:
-            bits |= 1
-        elif letter == 69:
-            bits |= 2
-        elif letter == 79:
-            bits |= 4
-        elif letter == 97:
-            bits |= 8
-        elif letter == 98:
-            bits |= 16
-        elif letter == 111:
-            bits |= 32
-        elif letter == 104:
-            bits |= 64
-        elif letter == 108:
-            bits |= 128
-        elif letter == 99:
-            bits |= 256
-        elif letter == 115:
-            bits |= 512
-        elif letter == 118:
-            bits |= 1024
-        else:
-            return 0, BAD
-    trade = bits & 7
-    return bits, BAD if trade & (trade - 1) else OK
+from l2_platform.market.events import NULL_PRICE, NULL_TS, Int32, Int64, UInt8, UInt32, UInt64
+from l2_platform.market.words import pointer_of
 
 
 @inline_kernel
@@ -114,100 +72,322 @@ def small_int(buffer: UInt8, start: int, stop: int, largest: int) -> tuple[Numbe
 
 @kernel
 def decode_level1_rows(
-    buffer: UInt8, row: int, out: Level1Columns, columns: UInt8, required: int, session_days: int, clock: Int64,
-    pool: UInt8, ends: Int64, hashes: UInt64, slots: Int32, count: Int64, transitions: Int64, offsets: Int64,
-) -> tuple[int, int]:  # fmt: skip
-    """Decode rows from `row` on; `(next row, reason)`: OK at the end, NONE after an acknowledgement, FULL when symbols must grow.
+    buffer: UInt8, frame_start: Int64, frame_seq: UInt64, frame_count: UInt32, frame_ts: Int64, frame_flags: UInt8,
+    cursor: Int64, last_frame: int, out: Level1Columns, columns: UInt8, places: Int64, required: int, session_days: int,
+    clock_slots: Int64, comma_places: Int64,
+    pool: UInt8, pool_ends: Int64, hashes: UInt64, slots: Int32, count: Int64, transitions: Int64, offsets: Int64,
+) -> int:  # fmt: skip
+    """Decode the lines from `cursor` (frame, lines of it that are done, byte, row) on, up to frame `last_frame`, which is left out.
 
-    Q and P lines are written here and not in a function of their own: passing thirty arrays costs as much as a line.
+    OK at the end, NONE after an acknowledgement, FULL before a line for which the symbol index must grow. Every column of every row
+    is written. Q and P lines are written here and not in a function of their own: their fields would have to go through memory.
     """
-    rows = len(out.seq)
+    text = pointer_of(buffer)
+    readable = len(buffer)
+    ends = pointer_of(comma_places)
+    where = pointer_of(places)
+    clock = pointer_of(clock_slots)
+    zone_from = pointer_of(transitions)
+    zone_offset = pointer_of(offsets)
+    spans = len(transitions)
+    names = pointer_of(pool)
+    name_ends = pointer_of(pool_ends)
+    name_hashes = pointer_of(hashes)
+    name_slots = pointer_of(slots)
+    name_count = pointer_of(count)
+    o_seq = pointer_of(out.seq)
+    o_kind = pointer_of(out.kind)
+    o_error = pointer_of(out.error)
+    o_symbol = pointer_of(out.symbol)
+    o_contents = pointer_of(out.contents)
+    o_basis = pointer_of(out.basis)
+    o_price = pointer_of(out.price)
+    o_size = pointer_of(out.size)
+    o_volume = pointer_of(out.total_volume)
+    o_center = pointer_of(out.market_center)
+    o_conditions = pointer_of(out.conditions)
+    o_aggressor = pointer_of(out.aggressor)
+    o_day_code = pointer_of(out.day_code)
+    o_tick_id = pointer_of(out.tick_id)
+    o_trades = pointer_of(out.trade_count)
+    o_bid = pointer_of(out.bid)
+    o_bid_size = pointer_of(out.bid_size)
+    o_bid_center = pointer_of(out.bid_market_center)
+    o_ask = pointer_of(out.ask)
+    o_ask_size = pointer_of(out.ask_size)
+    o_ask_center = pointer_of(out.ask_market_center)
+    o_delay = pointer_of(out.delay)
+    o_ts_trade = pointer_of(out.ts_trade)
+    o_ts_bid = pointer_of(out.ts_bid)
+    o_ts_ask = pointer_of(out.ts_ask)
+    o_ts_event = pointer_of(out.ts_event)
+    o_ts_recv = pointer_of(out.ts_recv)
+    o_start = pointer_of(out.line_start)
+    o_len = pointer_of(out.line_len)
     values = np.zeros(layouts.COLUMN_COUNT, np.int64)
-    place = np.zeros(2, np.int64)
+    symbol_place = np.zeros(2, np.int64)
+    field_count = len(columns)
     priced = (columns == layouts.PRICE).any()
     sized = (columns == layouts.SIZE).any()
-    while row < rows:
-        begin = out.line_start[row]
-        end = begin + out.line_len[row]
-        error: Number = np.int64(out.error[row])
-        letter = buffer[begin] if end > begin else np.uint8(0)
-        if error == 0 and (letter == 81 or letter == 80) and end - begin > 1 and buffer[begin + 1] == 44:
-            place[1] = 0
-            error, fields = parse_quote_fields(buffer, begin + 2, end, columns, values, place)
-            contents = values[layouts.CONTENTS]
-            update = letter == 81
-            trade = update and contents & 7 != 0
-            if error == 0:
-                if fields < required:
-                    error = FIELDS
-                elif trade and priced and values[layouts.PRICE] == NULL_PRICE:
-                    error = PRICE
-                elif trade and sized and values[layouts.SIZE] < 0:
-                    error = NUMBER
-            if error == 0:
-                number, status = intern_symbol(buffer, place[0], place[1], pool, ends, hashes, slots, count)
-                if status == FULL:
-                    return row, FULL
-                if status != OK:
-                    error = SYMBOL
-            out.error[row] = error
-            if error == 0:
-                recv = out.ts_recv[row]
-                tod = values[layouts.TRADE_TIME]
-                days = values[layouts.TRADE_DATE]
-                ts_trade = time_with_day(tod, days, trade, recv, session_days, clock, transitions, offsets)
-                if trade and tod >= 0 and days != NULL_TS and clock[CLOCK_KIND] != FEED_CLOCK:
-                    clock[CLOCK_LOCAL] = days * DAY_NS + tod
-                    clock[CLOCK_UTC] = ts_trade
-                    clock[CLOCK_KIND] = TRADE_CLOCK
-                fresh = update and contents & 16 != 0
-                ts_bid = time_with_day(
-                    values[layouts.BID_TIME], NULL_TS, fresh, recv, session_days, clock, transitions, offsets
-                )
-                fresh = update and contents & 8 != 0
-                ts_ask = time_with_day(
-                    values[layouts.ASK_TIME], NULL_TS, fresh, recv, session_days, clock, transitions, offsets
-                )
-                out.kind[row] = letter
-                out.symbol[row] = number
-                out.contents[row] = contents
-                if trade:
-                    out.basis[row] = 67 if contents & 1 else 69 if contents & 2 else 79
-                out.price[row] = values[layouts.PRICE]
-                out.size[row] = values[layouts.SIZE]
-                out.total_volume[row] = values[layouts.TOTAL_VOLUME]
-                out.market_center[row] = values[layouts.MARKET_CENTER]
-                out.conditions[row] = np.uint64(values[layouts.CONDITIONS])
-                out.aggressor[row] = values[layouts.AGGRESSOR]
-                out.day_code[row] = values[layouts.DAY_CODE]
-                out.tick_id[row] = np.uint64(values[layouts.TICK_ID])
-                out.trade_count[row] = values[layouts.TRADE_COUNT]
-                out.bid[row] = values[layouts.BID_PRICE]
-                out.bid_size[row] = values[layouts.BID_SIZE]
-                out.bid_market_center[row] = values[layouts.BID_CENTER]
-                out.ask[row] = values[layouts.ASK_PRICE]
-                out.ask_size[row] = values[layouts.ASK_SIZE]
-                out.ask_market_center[row] = values[layouts.ASK_CENTER]
-                out.delay[row] = values[layouts.DELAY]
-                out.ts_trade[row] = ts_trade
-                out.ts_bid[row] = ts_bid
-                out.ts_ask[row] = ts_ask
-                # NULL_TS is the smallest number, so the greater of two times is the one that exists
-                ts_event = ts_trade if trade and ts_trade != NULL_TS else max(ts_bid, ts_ask)
-                if ts_event == NULL_TS and clock[CLOCK_KIND] != NO_CLOCK:
-                    ts_event = clock[CLOCK_UTC]
-                out.ts_event[row] = ts_event
+    plain = where[layouts.IGNORED] != 0
+    ends[EMPTY_FIELD] = LEAD
+    ends[EMPTY_FIELD + 1] = LEAD
+    row = cursor[3]
+    for frame in range(cursor[0], last_frame):
+        at = frame_start[frame]
+        limit = frame_start[frame + 1]
+        done = np.int64(0)
+        if frame == cursor[0] and cursor[1] > 0:
+            done = cursor[1]
+            at = cursor[2]
+        flags = frame_flags[frame]
+        lines = np.int64(1) if flags else np.int64(frame_count[frame])
+        if frame_count[frame] == 0:
+            lines = np.int64(0)
+        recv = frame_ts[frame]
+        while done < lines and (at < limit or flags):
+            begin = at
+            if flags:
+                commas, stop, dirty = np.int64(0), limit, False
+            else:
+                commas, stop, dirty = split_line(text, begin, limit, readable, ends)
+            at = stop + 1
+            end = stop
+            while end > begin and (text[end - 1] == 13 or text[end - 1] == 10):
+                end -= 1
+            error: Number = np.int64(FRAGMENT if flags & 1 else OVERSIZE if flags & 2 else ENCODING if dirty else 0)
+            o_seq[row] = frame_seq[frame] + np.uint64(done)
+            o_ts_recv[row] = recv
+            o_start[row] = begin
+            o_len[row] = end - begin
+            letter = text[begin] if end > begin else np.uint8(0)
+            if error == 0 and (letter == 81 or letter == 80) and end - begin > 1 and text[begin + 1] == 44:
+                good = plain and begin >= LEAD and commas >= required and commas < EMPTY_FIELD - field_count
+                update = letter == 81
+                if good:
+                    # Fields that the line does not have are empty ones.
+                    ends[commas] = end
+                    for k in range(commas + 1, field_count + 1):
+                        ends[k] = end
+                    k = where[layouts.SYMBOL]
+                    name_from = ends[k] + 1
+                    name_to = ends[k + 1]
+                    k = where[layouts.CONTENTS]
+                    v_contents, fine = contents(text, ends[k] + 1, ends[k + 1])
+                    good &= fine
+                    k = where[layouts.PRICE]
+                    v_price, fine = price(text, ends[k] + 1, ends[k + 1])
+                    good &= fine
+                    k = where[layouts.BID_PRICE]
+                    v_bid, fine = price(text, ends[k] + 1, ends[k + 1])
+                    good &= fine
+                    k = where[layouts.ASK_PRICE]
+                    v_ask, fine = price(text, ends[k] + 1, ends[k + 1])
+                    good &= fine
+                    k = where[layouts.SIZE]
+                    v_size, fine = whole(text, ends[k] + 1, ends[k + 1], -1)
+                    good &= fine
+                    k = where[layouts.BID_SIZE]
+                    v_bid_size, fine = whole(text, ends[k] + 1, ends[k + 1], -1)
+                    good &= fine
+                    k = where[layouts.ASK_SIZE]
+                    v_ask_size, fine = whole(text, ends[k] + 1, ends[k + 1], -1)
+                    good &= fine
+                    k = where[layouts.TOTAL_VOLUME]
+                    v_volume, fine = whole(text, ends[k] + 1, ends[k + 1], -1)
+                    good &= fine
+                    k = where[layouts.TRADE_COUNT]
+                    v_trades, fine = whole(text, ends[k] + 1, ends[k + 1], -1)
+                    good &= fine
+                    k = where[layouts.MARKET_CENTER]
+                    v_center, fine = limited(text, ends[k] + 1, ends[k + 1], -1, 2**31 - 1)
+                    good &= fine
+                    k = where[layouts.BID_CENTER]
+                    v_bid_center, fine = limited(text, ends[k] + 1, ends[k + 1], -1, 2**31 - 1)
+                    good &= fine
+                    k = where[layouts.ASK_CENTER]
+                    v_ask_center, fine = limited(text, ends[k] + 1, ends[k + 1], -1, 2**31 - 1)
+                    good &= fine
+                    k = where[layouts.DELAY]
+                    v_delay, fine = limited(text, ends[k] + 1, ends[k + 1], -1, 2**31 - 1)
+                    good &= fine
+                    k = where[layouts.AGGRESSOR]
+                    v_aggressor, fine = limited(text, ends[k] + 1, ends[k + 1], 0, 3)
+                    good &= fine
+                    k = where[layouts.DAY_CODE]
+                    v_day_code, fine = limited(text, ends[k] + 1, ends[k + 1], 0, 255)
+                    good &= fine
+                    k = where[layouts.TICK_ID]
+                    v_tick_id, fine = unsigned(text, ends[k] + 1, ends[k + 1])
+                    good &= fine
+                    k = where[layouts.CONDITIONS]
+                    v_conditions, fine = conditions(text, ends[k] + 1, ends[k + 1])
+                    good &= fine
+                    k = where[layouts.TRADE_DATE]
+                    days, fine = date(text, ends[k] + 1, ends[k + 1], clock)
+                    good &= fine
+                    k = where[layouts.TRADE_TIME]
+                    tod, fine = time_of_day(text, ends[k] + 1, ends[k + 1])
+                    good &= fine
+                    k = where[layouts.BID_TIME]
+                    tod_bid, fine = time_of_day(text, ends[k] + 1, ends[k + 1])
+                    good &= fine
+                    k = where[layouts.ASK_TIME]
+                    tod_ask, fine = time_of_day(text, ends[k] + 1, ends[k + 1])
+                    good &= fine
+                    trade = update and v_contents & 7 != 0
+                    good &= not (trade and ((priced and v_price == NULL_PRICE) or (sized and v_size < 0)))
+                if not good:
+                    error, fields = parse_quote_fields(text, begin + 2, end, columns, field_count, values, symbol_place)
+                    v_contents = values[layouts.CONTENTS]
+                    trade = update and v_contents & 7 != 0
+                    if error == 0:
+                        if fields < required:
+                            error = FIELDS
+                        elif trade and priced and values[layouts.PRICE] == NULL_PRICE:
+                            error = PRICE
+                        elif trade and sized and values[layouts.SIZE] < 0:
+                            error = NUMBER
+                    name_from = symbol_place[0]
+                    name_to = symbol_place[1]
+                    v_price = values[layouts.PRICE]
+                    v_bid = values[layouts.BID_PRICE]
+                    v_ask = values[layouts.ASK_PRICE]
+                    v_size = values[layouts.SIZE]
+                    v_bid_size = values[layouts.BID_SIZE]
+                    v_ask_size = values[layouts.ASK_SIZE]
+                    v_volume = values[layouts.TOTAL_VOLUME]
+                    v_trades = values[layouts.TRADE_COUNT]
+                    v_center = values[layouts.MARKET_CENTER]
+                    v_bid_center = values[layouts.BID_CENTER]
+                    v_ask_center = values[layouts.ASK_CENTER]
+                    v_delay = values[layouts.DELAY]
+                    v_aggressor = values[layouts.AGGRESSOR]
+                    v_day_code = values[layouts.DAY_CODE]
+                    v_tick_id = np.uint64(values[layouts.TICK_ID])
+                    v_conditions = np.uint64(values[layouts.CONDITIONS])
+                    days = values[layouts.TRADE_DATE]
+                    tod = values[layouts.TRADE_TIME]
+                    tod_bid = values[layouts.BID_TIME]
+                    tod_ask = values[layouts.ASK_TIME]
+                number = np.int64(-1)
+                if error == 0:
+                    number, status = intern_at(
+                        text, name_from, name_to, names, name_ends, name_hashes, name_slots, name_count,
+                        len(pool), len(hashes), len(slots),
+                    )  # fmt: skip
+                    if status == FULL:
+                        cursor[0] = frame
+                        cursor[1] = done
+                        cursor[2] = begin
+                        cursor[3] = row
+                        return FULL
+                    if status != OK:
+                        error = SYMBOL
+                if error == 0:
+                    ts_trade = time_with_day(tod, days, trade, recv, session_days, clock, zone_from, zone_offset, spans)
+                    if trade and tod >= 0 and days != NULL_TS and clock[CLOCK_KIND] != FEED_CLOCK:
+                        clock[CLOCK_LOCAL] = days * DAY_NS + tod
+                        clock[CLOCK_UTC] = ts_trade
+                        clock[CLOCK_KIND] = TRADE_CLOCK
+                    ts_bid = time_with_day(
+                        tod_bid, NULL_TS, update and v_contents & 16 != 0, recv, session_days, clock, zone_from, zone_offset,
+                        spans,
+                    )  # fmt: skip
+                    ts_ask = time_with_day(
+                        tod_ask, NULL_TS, update and v_contents & 8 != 0, recv, session_days, clock, zone_from, zone_offset,
+                        spans,
+                    )  # fmt: skip
+                    # NULL_TS is the smallest number, so the greater of two times is the one that exists
+                    ts_event = ts_trade if trade and ts_trade != NULL_TS else max(ts_bid, ts_ask)
+                    if ts_event == NULL_TS and clock[CLOCK_KIND] != NO_CLOCK:
+                        ts_event = clock[CLOCK_UTC]
+                    basis = np.int64(0)
+                    if trade:
+                        basis = np.int64(67 if v_contents & 1 else 69 if v_contents & 2 else 79)
+                    o_error[row] = 0
+                    o_kind[row] = letter
+                    o_symbol[row] = number
+                    o_contents[row] = v_contents
+                    o_basis[row] = basis
+                    o_price[row] = v_price
+                    o_size[row] = v_size
+                    o_volume[row] = v_volume
+                    o_center[row] = v_center
+                    o_conditions[row] = v_conditions
+                    o_aggressor[row] = v_aggressor
+                    o_day_code[row] = v_day_code
+                    o_tick_id[row] = v_tick_id
+                    o_trades[row] = v_trades
+                    o_bid[row] = v_bid
+                    o_bid_size[row] = v_bid_size
+                    o_bid_center[row] = v_bid_center
+                    o_ask[row] = v_ask
+                    o_ask_size[row] = v_ask_size
+                    o_ask_center[row] = v_ask_center
+                    o_delay[row] = v_delay
+                    o_ts_trade[row] = ts_trade
+                    o_ts_bid[row] = ts_bid
+                    o_ts_ask[row] = ts_ask
+                    o_ts_event[row] = ts_event
+                else:
+                    blank_row(out, row)
+                    o_error[row] = error
+                row += 1
+                done += 1
+                continue
+            blank_row(out, row)
+            o_error[row] = error
+            kind, status = decode_other_row(
+                buffer, begin, end, row, out, clock_slots, pool, pool_ends, hashes, slots, count, transitions, offsets
+            )
+            if status == FULL:
+                cursor[0] = frame
+                cursor[1] = done
+                cursor[2] = begin
+                cursor[3] = row
+                return FULL
             row += 1
-            continue
-        kind, status = decode_other_row(
-            buffer, begin, end, row, out, clock, pool, ends, hashes, slots, count, transitions, offsets
-        )
-        if status == FULL:
-            return row, FULL
-        row += 1
-        if kind == 83 and is_acknowledgement(buffer, begin, end):
-            return row, NONE
-    return row, OK
+            done += 1
+            if kind == 83 and is_acknowledgement(buffer, begin, end):
+                cursor[0] = frame
+                cursor[1] = done
+                cursor[2] = at
+                cursor[3] = row
+                return NONE
+    cursor[0] = last_frame
+    cursor[1] = 0
+    cursor[3] = row
+    return OK
+
+
+@plain_kernel
+def blank_row(out: Level1Columns, row: int) -> None:
+    """What a line holds that says nothing; its seq, place and receipt stay."""
+    out.kind[row] = 0
+    out.symbol[row] = -1
+    out.contents[row] = 0
+    out.basis[row] = 0
+    out.price[row] = NULL_PRICE
+    out.size[row] = -1
+    out.total_volume[row] = -1
+    out.market_center[row] = -1
+    out.conditions[row] = 0
+    out.aggressor[row] = 0
+    out.day_code[row] = 0
+    out.tick_id[row] = 0
+    out.trade_count[row] = -1
+    out.bid[row] = NULL_PRICE
+    out.bid_size[row] = -1
+    out.bid_market_center[row] = -1
+    out.ask[row] = NULL_PRICE
+    out.ask_size[row] = -1
+    out.ask_market_center[row] = -1
+    out.delay[row] = -1
+    out.ts_trade[row] = NULL_TS
+    out.ts_bid[row] = NULL_TS
+    out.ts_ask[row] = NULL_TS
+    out.ts_event[row] = NULL_TS
 
 
 @plain_kernel
@@ -275,7 +455,7 @@ def decode_clock_row(
     tod, time_status = parse_time_of_day_ns(buffer, at + 9, field_end(buffer, at + 9, end))
     if status != OK or time_status != OK:
         return TIME
-    utc = wall_ns(days, tod, out.ts_recv[row], clock, transitions, offsets)
+    utc = wall_ns(days, tod, out.ts_recv[row], clock, transitions, offsets, len(transitions))
     clock[CLOCK_LOCAL] = days * DAY_NS + tod
     clock[CLOCK_UTC] = utc
     clock[CLOCK_KIND] = FEED_CLOCK
@@ -393,71 +573,6 @@ def decode_correction_row(
     out.conditions[row] = conditions
     out.market_center[row] = center
     if date_status == OK and time_status == OK:
-        out.ts_trade[row] = wall_ns(days, tod, out.ts_recv[row], clock, transitions, offsets)
+        out.ts_trade[row] = wall_ns(days, tod, out.ts_recv[row], clock, transitions, offsets, len(transitions))
         out.ts_event[row] = out.ts_trade[row]
     return 0, OK
-
-
-_NOTHING: Final = np.array(
-    [0, 0, NULL_PRICE, NULL_PRICE, NULL_PRICE, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, 0, 0, NULL_TS, 0, 0, 0],
-    np.int64,
-)
-"""Value of each column of `layouts` where the line has none."""
-_LARGEST: Final = np.array([0] * 13 + [2**31 - 1] * 4 + [3, 255] + [0] * 4, np.int64)
-"""Largest value of the limited whole numbers."""
-
-
-@inline_kernel
-def parse_quote_fields(
-    buffer: UInt8, at: int, end: int, columns: UInt8, values: Int64, symbol: Int64
-) -> tuple[int, int]:
-    """Fields of a Q or P line into `values` by column, and where its symbol is; `(error, fields met)`."""
-    fields = 0
-    count = len(columns)
-    values[:] = _NOTHING
-    while at <= end and fields < count:
-        stop = field_end(buffer, at, end)
-        column = columns[fields]
-        fields += 1
-        if column == layouts.IGNORED or stop == at:
-            pass
-        elif column == layouts.SYMBOL:
-            symbol[0] = at
-            symbol[1] = stop
-        elif column <= layouts.ASK_PRICE:
-            value, status = parse_price(buffer, at, stop)
-            if status == BAD:
-                return PRICE, fields
-            values[column] = value
-        elif column <= layouts.ASK_TIME:
-            value, status = parse_time_of_day_ns(buffer, at, stop)
-            if status == BAD:
-                return TIME, fields
-            if status == OK:
-                values[column] = value
-        elif column <= layouts.DAY_CODE:
-            value, status = parse_int(buffer, at, stop)
-            if status == BAD or (column >= layouts.MARKET_CENTER and (value < 0 or value > _LARGEST[column])):
-                return NUMBER, fields
-            values[column] = value
-        elif column == layouts.CONTENTS:
-            value, status = parse_contents(buffer, at, stop)
-            if status == BAD:
-                return CONTENTS, fields
-            values[column] = value
-        elif column == layouts.TRADE_DATE:
-            value, status = parse_date(buffer, at, stop)
-            if status == BAD:
-                return TIME, fields
-            if status == OK:
-                values[column] = value
-        else:
-            if column == layouts.TICK_ID:
-                bits, status = parse_uint64(buffer, at, stop)
-            else:
-                bits, status = parse_conditions(buffer, at, stop)
-            if status == BAD:
-                return NUMBER, fields
-            values[column] = np.int64(bits)
-        at = stop + 1
-    return 0, fields

@@ -20,7 +20,7 @@ from l2_platform.feeds.iqfeed.decode_level1 import Level1Decoder
 from l2_platform.feeds.iqfeed.history_kernels import is_date
 from l2_platform.feeds.iqfeed.layouts import ACKNOWLEDGED_FIELDS, protocol_from_line
 from l2_platform.feeds.iqfeed.level1_clock import TRADE_CLOCK
-from l2_platform.feeds.iqfeed.level1_kernels import field_end
+from l2_platform.feeds.iqfeed.quote_kernels import field_end
 from l2_platform.market.compiled import kernel
 from l2_platform.market.events import (
     CONTENT_TRADE,
