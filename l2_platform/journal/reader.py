@@ -5,12 +5,11 @@ line numbers must follow each other; what does not fit is skipped and reported a
 """
 
 import json
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 from crc32c import crc32c
 
 from l2_platform.errors import JournalCorrupt
@@ -27,11 +26,13 @@ from l2_platform.journal.frame import (
     frame_at,
 )
 from l2_platform.journal.headers import end_of_date, header_of, segment_context, segment_header
+from l2_platform.journal.items import Block, Control, Damage, Item
 from l2_platform.journal.layout import SegmentFile, date_folder, list_dates, list_segments, list_streams, source_of
+from l2_platform.journal.order import in_place
 from l2_platform.journal.source import SegmentSource, open_source
 
 __all__ = [
-    "Block", "Control", "Damage", "Durable", "JournalReader", "list_dates", "list_streams", "read_durable",
+    "Block", "Control", "Damage", "Durable", "Item", "JournalReader", "list_dates", "list_streams", "read_durable",
     "segment_context", "segment_header", "source_of",
 ]  # fmt: skip
 
@@ -42,65 +43,6 @@ _FRAME_DTYPE = np.dtype(
         ("count", "<u4"), ("ts", "<i8"), ("seq", "<u8"), ("length", "<u4"),
     ]
 )  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class Block:
-    """Consecutive data frames; the arrays have one element per frame."""
-
-    buffer: npt.NDArray[np.uint8]
-    """All payloads, one after the other; read-only."""
-    frame_start: npt.NDArray[np.int64]
-    """Offset of each frame in `buffer`, and the end of the last: one element more."""
-    frame_seq: npt.NDArray[np.uint64]
-    """seq of the first line of each frame."""
-    frame_count: npt.NDArray[np.uint32]
-    """Lines of each frame."""
-    frame_ts: npt.NDArray[np.int64]
-    """When it was received, ns."""
-    frame_flags: npt.NDArray[np.uint8]
-    """FrameFlag bits."""
-    frame_conn: npt.NDArray[np.uint32]
-    """Connection that it came over."""
-    position: Position
-    """Behind the last frame."""
-    session_date: int
-
-
-@dataclass(frozen=True, slots=True)
-class Control:
-    """A control frame."""
-
-    event: str
-    fields: dict[str, Any]
-    ts_recv: int
-    conn_id: int
-    seq: int
-    """The last line before it."""
-    position: Position
-    """Behind it."""
-    session_date: int
-
-
-@dataclass(frozen=True, slots=True)
-class Damage:
-    """A range that could not be read, or lines that are missing (then both positions are the same)."""
-
-    position_from: Position
-    position_to: Position
-    reason: str
-    seq_from: int = 0
-    """First line known to be lost; 0 when none is or it is not known."""
-    seq_to: int = 0
-    """Last line known to be lost."""
-
-    @property
-    def session_date(self) -> int:
-        """The session date it is in."""
-        return self.position_from.session_date
-
-
-Item = Block | Control | Damage
 
 
 class JournalReader:
@@ -124,6 +66,9 @@ class JournalReader:
         """Offset of the first frame of the segment."""
         self._seq: int | None = 0 if self._number == 0 and self._offset == 0 else seq
         self._sparse = False
+        self._judged_to = 0
+        self._in_place: set[int] = set()
+        """Where line numbers jump: the frames before `_judged_to` that are where they belong."""
         self._closed_end: int | None = None
         """Where the segment ends, once it cannot grow any more."""
         self._expected_end = 0
@@ -209,6 +154,7 @@ class JournalReader:
         self._number, self._start_offset = file.number, 0
         self._closed_end = None
         self._expected_end = 0
+        self._judged_to = 0
         self._begin_segment(file, wanted, items)
         return True
 
@@ -347,6 +293,9 @@ class JournalReader:
         last = self._seq
         if last is not None and frame.seq_before > last and not self._sparse:
             self._flush(items)
+            if not self._belongs_here(begin.offset, last):
+                items.append(Damage(begin, end, f"frame of line {frame.seq_last} is out of place after line {last}: skipped"))
+                return
             items.append(_missing(begin, begin, last + 1, frame.seq_before, "between two frames"))
         elif last is not None and frame.seq_before < last:
             self._flush(items)
@@ -409,13 +358,34 @@ class JournalReader:
         frame = self._search(self._offset, limit)
         stop = frame.start if frame is not None else limit
         begin, end = (Position(self._date, self._number, at) for at in (self._offset, stop))
-        if frame is not None and self._seq is not None and frame.seq_before > self._seq and not self._sparse:
+        ahead = frame is not None and self._seq is not None and frame.seq_before > self._seq and not self._sparse
+        if frame is not None and ahead and self._seq is not None and not self._belongs_here(stop, self._seq):
+            items.append(Damage(begin, end, f"damaged bytes {begin.offset}-{end.offset}"))
+            frame = None
+        elif frame is not None and ahead and self._seq is not None:
             items.append(_missing(begin, end, self._seq + 1, frame.seq_before, "in damaged bytes"))
         else:
             items.append(Damage(begin, end, f"damaged bytes {begin.offset}-{end.offset}"))
         if frame is not None:
             self._seq = frame.seq_before if self._seq is None else max(self._seq, frame.seq_before)
         self._offset, self._position = stop, end
+
+    def _belongs_here(self, offset: int, last: int) -> bool:
+        """The frame at `offset`, ahead of line `last`, is no stray: most of what follows in the segment follows it by number, too."""
+        limit = self._limit()
+        if offset >= self._judged_to:
+            self._judged_to = limit
+            self._in_place = in_place(self._frames_from(offset, limit), last)
+        return offset in self._in_place
+
+    def _frames_from(self, offset: int, limit: int) -> Iterator[Frame]:
+        """Every valid frame of the segment from `offset` on, over damage."""
+        assert self._source is not None
+        frame = self._frame_whole(offset, limit) or self._search(offset, limit)
+        while frame is not None:
+            yield frame
+            at = frame.end
+            frame = self._frame_whole(at, limit) or self._search(at, limit)
 
     def _search(self, offset: int, limit: int) -> Frame | None:
         """The next valid frame behind `offset`, across damaged blocks; start and end are offsets in the segment."""

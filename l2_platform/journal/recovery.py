@@ -173,13 +173,16 @@ def _scan(
             and durable.position[:2] == (session_date, number)
             and durable.segment_ns == created_ns
             and start <= durable.position.offset <= size
+            and (durable.position.offset == size or frame_at(view, durable.position.offset, size) is not None)
         ):
+            # Behind it nothing is torn. Otherwise all of the segment is looked at: bytes may have moved, and must not be cut in a frame.
             start = durable.position.offset
             state = _State(start, durable.seq, durable.ts_recv or None, durable.clean)
         while True:
             frame: Frame | None = None
             for frame in frames_from(view, start, size):
-                state.last_seq = frame.seq_last
+                # A stray copy of an older frame must not set the numbers back.
+                state.last_seq = max(state.last_seq, frame.seq_last)
             if frame is not None:
                 state.end, state.last_ts = frame.end, frame.ts_recv
                 state.clean = frame.kind == FrameKind.CONTROL and is_stop(view[frame.start + FRAME_BYTES : frame.end])

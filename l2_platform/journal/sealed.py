@@ -148,19 +148,23 @@ def read_blocks(fd: int, name: str) -> tuple[list[Block], int]:
 
 
 def _walk_blocks(fd: int, size: int) -> list[Block]:
-    """Blocks by their own headers; behind a damaged header the next one is searched."""
+    """Blocks by their own headers; behind a damaged header or block the next one is searched, whole ones win over damaged ones."""
     data = os.pread(fd, size, 0)
-    found = []
+    found: dict[int, Block] = {}
     at = data.find(BLOCK_MAGIC)
     while at != -1 and at + BLOCK.size <= size:
         head = data[at : at + BLOCK.size]
+        follow = at + 1
         if _with_crc(head) == head:
             _, _, raw_offset, raw_bytes, packed, raw_crc, packed_crc, _ = BLOCK.unpack(head)
-            found.append(Block(at + BLOCK.size, raw_offset, raw_bytes, packed, raw_crc, packed_crc))
-            at = data.find(BLOCK_MAGIC, at + BLOCK.size + packed)
-        else:
-            at = data.find(BLOCK_MAGIC, at + 1)
-    return found
+            begin = at + BLOCK.size
+            whole = crc32c(data[begin : begin + packed]) == packed_crc
+            # A damaged block may be shorter or longer than it says: the next one may begin inside of it.
+            follow = begin + packed if whole else begin
+            if whole or raw_offset not in found:
+                found[raw_offset] = Block(begin, raw_offset, raw_bytes, packed, raw_crc, packed_crc)
+        at = data.find(BLOCK_MAGIC, follow)
+    return list(found.values())
 
 
 def unpack_block(fd: int, block: Block) -> bytes | None:

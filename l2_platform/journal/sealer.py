@@ -242,7 +242,7 @@ def _note(facts: _Facts, frame: Frame, view: memoryview) -> None:
     facts.frames += 1
     facts.first_ts = frame.ts_recv if facts.first_ts is None else facts.first_ts
     facts.last_ts = frame.ts_recv
-    facts.last_seq = frame.seq_last
+    facts.last_seq = max(facts.last_seq, frame.seq_last)
     facts.clean = frame.kind == FrameKind.CONTROL and is_stop(view[frame.start + FRAME_BYTES : frame.end])
     if frame.kind == FrameKind.DATA and facts.first_seq is None:
         facts.first_seq = frame.seq_first
