@@ -11,7 +11,6 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from l2_platform.delivery.pipeline import Pipeline
@@ -208,11 +207,17 @@ def pair_connections(parts: Sequence[Received], sent: Sequence[LedgerConnection]
     return pairs
 
 
-def close_ledger(home: Home, stream: str, gaps: Sequence[GapRow], *, ledger: Path | None = None) -> tuple[Account, Journaled]:
-    """What was received is the beginning of what was sent, the rest of each connection lies in a recorded gap."""
+def ledger_of(stack: Stack, stream: str) -> list[LedgerConnection]:
+    """The connections of a stream as the market's ledger has them, in order."""
     service = {"depth": "level2", "level1": "level1", "admin": "admin"}[stream.split("-")[1]]
-    found = journaled(home, stream)
-    sent = [one for one in read_ledger(ledger or home.path / "simulator" / "ledger") if one.service == service and one.data]
+    found = read_ledger(stack.ledger)
+    return [one for one in found if one.service == service and one.data and one.connected_ns >= stack.since_ns]
+
+
+def close_ledger(stack: Stack, stream: str, gaps: Sequence[GapRow]) -> tuple[Account, Journaled]:
+    """What was received is the beginning of what was sent, the rest of each connection lies in a recorded gap."""
+    found = journaled(stack.home, stream)
+    sent = ledger_of(stack, stream)
     account = Account(stream, disorder=found.disorder, missing=len(found.damage))
     for connection, part in pair_connections(found.parts, sent):
         account.sent += connection.data.count(b"\n")

@@ -32,7 +32,7 @@ class Faults:
     slice_bytes: int = 0
     """Each send holds at most this many bytes; 0 = as it comes."""
     stalled: bool = False
-    """Nothing is read or forwarded; the sockets stay (half-open)."""
+    """Nothing is read or forwarded; the sockets stay (half-open) until the client gives up."""
     cut_after: int | None = None
     """The link ends when this many more bytes of this direction were forwarded."""
     cut_how: How = "rst"
@@ -149,6 +149,8 @@ class FaultProxy:
         """Links that a fault of this proxy ended."""
         self._before_reply: deque[How] = deque()
         self._links: list[_Link] = []
+        self._given_up: set[int] = set()
+        """Clients of a stalled link that closed it."""
         self._listener: socket.socket | None = None
         self._asked: deque[tuple[Callable[[], None], threading.Event]] = deque()
         self._wake_read, self._wake_write = socket.socketpair()
@@ -244,6 +246,8 @@ class FaultProxy:
             interest[self._listener.fileno()] = select.POLLIN
         wait_s = LOOK_S
         for link in self._links:
+            if link.up.faults.stalled:
+                interest[link.client.fileno()] = select.POLLRDHUP
             for half in (link.up, link.down):
                 if half.wants_read():
                     number = half.source.fileno()
@@ -256,7 +260,10 @@ class FaultProxy:
         for number, events in interest.items():
             poll.register(number, events)
         readable, writable = set(), set()
+        self._given_up.clear()
         for number, events in poll.poll(wait_s * 1000):
+            if events & select.POLLRDHUP and interest[number] & select.POLLRDHUP:
+                self._given_up.add(number)
             if events & (select.POLLIN | select.POLLHUP | select.POLLERR) and interest[number] & select.POLLIN:
                 readable.add(number)
             if events & (select.POLLOUT | select.POLLERR) and interest[number] & select.POLLOUT:
@@ -280,6 +287,9 @@ class FaultProxy:
 
     def _serve(self, link: _Link, readable: set[int], writable: set[int]) -> None:
         now = time.monotonic()
+        if link.client.fileno() in self._given_up:
+            self._end(link, "rst")
+            return
         try:
             for half in (link.up, link.down):
                 if half.source.fileno() in readable and half.wants_read():

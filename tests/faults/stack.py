@@ -17,9 +17,12 @@ from typing import Any
 
 import psutil
 
+from l2_platform.clock import SystemClock
 from l2_platform.feeds.iqfeed.simulator.control import ask
 from l2_platform.monitoring.heartbeat import HeartbeatRecord, read_heartbeat
+from tests.faults.proxy import FaultProxy
 from tests.integration.homes import L2, Home
+from tests.integration.ports import free_base
 
 DEPTH, LEVEL1 = "iqfeed-depth-0", "iqfeed-level1-0"
 DEPTH_COLLECTOR, LEVEL1_COLLECTOR = f"collector-{DEPTH}", f"collector-{LEVEL1}"
@@ -41,8 +44,12 @@ class Usage:
 class Stack:
     """The processes of one home; `kill` is SIGKILL and an immediate restart, as the process manager does it."""
 
-    def __init__(self, home: Home) -> None:
+    def __init__(self, home: Home, market: "Stack | None" = None) -> None:
+        """`market`: the stack whose simulated market this one uses; None when it runs its own."""
         self.home = home
+        self.ledger = (market or self).home.path / "simulator" / "ledger"
+        self.since_ns = SystemClock().now_ns()
+        """Connections that the ledger tells of from here on are this stack's."""
         self.commands: dict[str, list[str]] = {
             "simulator": [str(L2), "simulate"],
             "warehouse": [*_MODULE, "l2_platform.warehouse.server"],
@@ -138,6 +145,12 @@ class Stack:
         assert answer["ok"], answer
         return answer
 
+    def close_links(self) -> None:
+        """End every link of the market that is left, so that the ledger tells all of it."""
+        for channel in ("depth", "level1", "admin"):
+            self.market("drop", channel=channel)
+        self.until("every link of the market ended", lambda: not self.market("status")["clients"], 30)
+
     def symbols(self, names: Sequence[str]) -> None:
         """Write the symbols file: one group with these."""
         text = f"version = 1\n\n[groups.demo]\nenabled = true\nsymbols = {json.dumps(list(names))}\n"
@@ -170,14 +183,27 @@ def short_waits() -> dict[str, str]:
 
 
 @contextmanager
-def stack_of(folder: Path, numba_cache: Path, **settings: Any) -> Iterator[Stack]:
-    """A stack in a home of its own; settings as `simulator__rate=1200`. Everything is ended when the block ends."""
+def stack_of(folder: Path, numba_cache: Path, market: Stack | None = None, **settings: Any) -> Iterator[Stack]:
+    """A stack in a home of its own; settings as `simulator__rate=1200`. Everything is ended when the block ends.
+
+    With `market` it has that one's ports and simulated market, which goes on afterwards.
+    """
     chosen = {f"L2_{name.upper()}": str(value) for name, value in settings.items()}
-    found = Stack(Home(folder, numba_cache, short_waits() | chosen))
+    base = market.home.base if market is not None else free_base()
+    found = Stack(Home(folder, numba_cache, short_waits() | chosen, base), market)
     try:
         yield found
     finally:
         found.close()
+
+
+def proxied(stack: Stack, name: str, *, recording: bool = False) -> FaultProxy:
+    """A proxy (a context manager) between a worker and what it talks to: the feed, or the warehouse. Before the worker is started."""
+    ports = stack.home.settings.ports
+    target = {DEPTH_COLLECTOR: ports.level2, LEVEL1_COLLECTOR: ports.level1, "deliver-clickhouse": ports.warehouse}[name]
+    base = free_base()
+    stack.environments[name] = {"L2_PORTS__BASE": str(base)}
+    return FaultProxy(target, port=base + target - stack.home.base, recording=recording)
 
 
 def stopped(pid: int) -> bool:

@@ -78,7 +78,7 @@ def test_every_line_sent_is_a_row_or_inside_a_recorded_gap(stack: Stack) -> None
     gaps = {stream: gaps_of_warehouse(home, stream) for stream in (DEPTH, LEVEL1)}
     assert {"restart", "disconnect", "silence"} <= {gap.cause for gap in gaps[DEPTH]}
     for stream in (DEPTH, LEVEL1):
-        account, found = close_ledger(home, stream, gaps[stream])
+        account, found = close_ledger(stack, stream, gaps[stream])
         account.zero()
         if stream == DEPTH:
             rows = [check_depth_rows(home, DEPTH, found.parts)]
