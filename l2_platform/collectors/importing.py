@@ -180,10 +180,11 @@ def _journal(
     scratch = settings.cache_dir / f"import-{stream}.txt"
     scratch.parent.mkdir(parents=True, exist_ok=True)
     try:
-        plain = _plain(request.file, scratch)
+        plain = _plain(request.file, scratch, settings.imports.file_bytes_max)
         if plain.stat().st_size == 0:
             raise InputError(f"{request.file}: the file is empty")
         buffer = np.memmap(plain, np.uint8, "r")
+        _check_lines(buffer, request.file, settings.imports.lines_max)
         found = recognise(buffer, request.file, request.channel, request.session_date, request.symbol)
         ends = _line_ends(buffer)
         try:
@@ -222,19 +223,41 @@ def calendar_of_imports(settings: Settings) -> str:
     return IMPORT_CALENDAR if settings.session.calendar == "auto" else settings.session.calendar
 
 
-def _plain(source: Path, scratch: Path) -> Path:
-    """The file itself, or its decompressed copy when it is gzip."""
+def _plain(source: Path, scratch: Path, bytes_max: int) -> Path:
+    """The file itself, or its decompressed copy when it is gzip; InputError when it is larger than `bytes_max`."""
     with source.open("rb") as file:
-        if file.read(2) != b"\x1f\x8b":
-            return source
+        packed_file = file.read(2) == b"\x1f\x8b"
+    if not packed_file:
+        _check_size(source, source.stat().st_size, bytes_max)
+        return source
     try:
         with gzip.open(source, "rb") as packed, scratch.open("wb") as plain:
-            shutil.copyfileobj(packed, plain, _CHUNK)
+            while chunk := packed.read(_CHUNK):
+                plain.write(chunk)
+                _check_size(source, plain.tell(), bytes_max)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise InputError(
             f"{source}: the gzip file is cut off or damaged ({error}); nothing was imported, get the whole file"
         ) from None
     return scratch
+
+
+def _check_size(file: Path, size: int, bytes_max: int) -> None:
+    if size > bytes_max:
+        raise InputError(
+            f"{file}: it is larger than {bytes_max} bytes (imports.file_bytes_max); nothing was imported, split it between two lines"
+        )
+
+
+def _check_lines(buffer: np.ndarray, file: Path, lines_max: int) -> None:
+    """What is kept per line would not fit into memory: refused before anything is kept."""
+    lines = 0
+    for start in range(0, len(buffer), _CHUNK):
+        lines += int(np.count_nonzero(buffer[start : start + _CHUNK] == ord("\n")))
+        if lines > lines_max:
+            raise InputError(
+                f"{file}: it has more than {lines_max} lines (imports.lines_max); nothing was imported, split it between two lines"
+            )
 
 
 def _line_ends(buffer: np.ndarray) -> np.ndarray:

@@ -28,8 +28,6 @@ SOCKET_PATH_BYTES_MAX = 107
 """A unix socket's path may not be longer (Linux), bytes."""
 OPEN_FILES_WANTED = 16_384
 """Soft limit of open files that every part gets when the hard limit allows it."""
-LOG_BYTES_MAX = 20 << 20
-LOG_BACKUPS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +69,8 @@ def render_config(settings: Settings, parts: Sequence[Part], directory: Path) ->
         "",
         "[supervisord]",
         f"logfile={_escaped(settings.log_dir / 'supervisord.log')}",
-        f"logfile_maxbytes={LOG_BYTES_MAX}",
-        f"logfile_backups={LOG_BACKUPS}",
+        f"logfile_maxbytes={settings.log.file_bytes_max}",
+        f"logfile_backups={settings.log.files_kept}",
         f"pidfile={_escaped(run / 'supervisord.pid')}",
         f"childlogdir={_escaped(settings.log_dir)}",
         f"minfds={open_files_limit()}",
@@ -109,8 +107,8 @@ def _program(part: Part, settings: Settings, directory: Path) -> list[str]:
         f"killasgroup={group}",
         "redirect_stderr=true",
         f"stdout_logfile={_escaped(settings.log_dir / (part.name + '.log'))}",
-        f"stdout_logfile_maxbytes={LOG_BYTES_MAX}",
-        f"stdout_logfile_backups={LOG_BACKUPS}",
+        f"stdout_logfile_maxbytes={settings.log.file_bytes_max}",
+        f"stdout_logfile_backups={settings.log.files_kept}",
     ]
 
 

@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 CHANNELS: Final = {"depth": "level2", "level1": "level1", "lookup": "lookup", "admin": "admin"}
 SECONDS_MAX: Final = 1_000_000
 """Longest fault, s."""
+COUNT_MAX: Final = 1_000_000
+"""Most lines of a fault, and most bytes of a piece."""
+GARBAGE_BYTES_MAX: Final = 128 << 20
+"""Most bytes of garbage at once."""
 
 
 class ControlService:
@@ -67,7 +71,7 @@ class ControlService:
         """Carry out one command, given as JSON."""
         try:
             command = json.loads(line)
-        except json.JSONDecodeError as error:
+        except (ValueError, RecursionError) as error:
             return {"ok": False, "error": f"not JSON: {error}"}
         name = command.get("cmd") if isinstance(command, dict) else None
         action = self._commands.get(name) if isinstance(name, str) else None
@@ -75,7 +79,7 @@ class ControlService:
             return {"ok": False, "error": f"unknown command {name!r}", "commands": sorted(self._commands)}
         try:
             return {"ok": True, **action(command)}
-        except (InputError, KeyError, ValueError, TypeError) as error:
+        except (InputError, KeyError, ValueError, TypeError, OverflowError) as error:
             reason = f"{error.args[0]} is missing" if isinstance(error, KeyError) else str(error)
             return {"ok": False, "error": f"{name}: {reason}"}
 
@@ -164,12 +168,17 @@ class ControlService:
         return self._switch(command, "duplicate_lines", int(command.get("lines", 1)))
 
     def _garbage(self, command: dict[str, Any]) -> dict[str, Any]:
-        self._switch(command, "garbage_bytes", int(command.get("bytes", 64)))
+        size, lines = int(command.get("bytes", 64)), int(command.get("lines", 1))
+        if min(size, lines) >= 0 and size * lines > GARBAGE_BYTES_MAX:
+            raise InputError(f"garbage must be at most {GARBAGE_BYTES_MAX:,} bytes in all")
+        self._switch(command, "garbage_bytes", size)
         return self._switch(command, "garbage_lines", int(command.get("lines", 1)))
 
     def _switch(self, command: dict[str, Any], switch: str, value: int) -> dict[str, Any]:
         if value < 0:
             raise InputError(f"{switch} must not be negative")
+        if value > COUNT_MAX and switch not in {"stalled_until_ns", "garbage_bytes"}:
+            raise InputError(f"{switch} must be at most {COUNT_MAX:,}")
         targets = self._targets(command)
         for connection in targets:
             setattr(connection.faults, switch, value)
@@ -182,8 +191,8 @@ class ControlService:
 
     def _symbol_limit(self, command: dict[str, Any]) -> dict[str, Any]:
         limit = int(command["limit"])
-        if limit < 0:
-            raise InputError("limit must not be negative")
+        if not 0 <= limit <= COUNT_MAX:
+            raise InputError(f"limit must be from 0 to {COUNT_MAX:,}")
         self._simulator.upstream.symbol_limit = limit
         return {"symbol_limit": limit}
 

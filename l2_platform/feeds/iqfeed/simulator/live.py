@@ -44,7 +44,7 @@ class LiveMarket:
     def __init__(self, settings: SimulatorSettings, start_ns: int, *, flat: bool = False) -> None:
         self.market = Market(settings.symbols, settings.seed, settings.shape, start_ns)
         self.names = self.market.names
-        self.history = TradeHistory()
+        self.history = TradeHistory(settings.trades_max)
         self.rate = settings.rate
         self.flat = flat
         self.depth_messages = 0

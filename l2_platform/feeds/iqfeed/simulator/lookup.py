@@ -22,6 +22,8 @@ from l2_platform.feeds.iqfeed.simulator.upstream import OLDEST, PROTOCOLS, Upstr
 
 CREDITS_MAX: Final = 50
 """Requests that may come at once."""
+INTERVAL_S_MAX: Final = 7 * 86_400
+"""Longest bar, s."""
 CREDIT_NS: Final = 20_000_000
 """One request more becomes possible after this time: 50 a second."""
 
@@ -115,7 +117,7 @@ class LookupService:
             return
         try:
             body = self._answer(word, given, prefix, session.protocol)
-        except ValueError:
+        except (ValueError, OverflowError):
             tell(connection, f"{prefix}E,Invalid number of parameters.,", f"{prefix}!ENDMSG!,")
             return
         if not body:
@@ -150,7 +152,7 @@ class LookupService:
         if given.get("type", "s") not in {"", "s"}:
             raise ValueError("type")
         interval = 86_400 if word.startswith("HD") else int(given["interval"])
-        if interval < 1:
+        if not 1 <= interval <= INTERVAL_S_MAX:
             raise ValueError("interval")
         bars = _ordered(bar_rows(trades, interval), given)
         write = _daily_line if word.startswith("HD") else _bar_line(interval, given.get("label") == "1")

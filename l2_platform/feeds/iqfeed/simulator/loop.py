@@ -32,7 +32,7 @@ class Simulator:
         self.clock = clock
         self.upstream = Upstream(settings.simulator.symbol_limit, started_ns=clock.now_ns())
         ledger = Ledger(settings.home / "simulator" / "ledger", settings.simulator.ledger_bytes_max)
-        self.network = Network(clock, ledger, settings.simulator.client_queue_bytes_max)
+        self.network = Network(clock, ledger, settings.simulator)
         self.level1 = Level1Service(source, self.upstream)
         self.level2 = Level2Service(source, self.upstream)
         self.lookup = LookupService(source, self.upstream, clock)

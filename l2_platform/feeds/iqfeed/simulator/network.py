@@ -16,6 +16,8 @@ from l2_platform.clock import Clock
 from l2_platform.errors import ConfigError
 from l2_platform.feeds.iqfeed.simulator.faults import Faults
 from l2_platform.feeds.iqfeed.simulator.ledger import Ledger, LedgerFile
+from l2_platform.monitoring.bounds import Bound
+from l2_platform.settings import SimulatorSettings
 
 log = logging.getLogger(__name__)
 
@@ -23,7 +25,7 @@ RECV_BYTES: Final = 1 << 16
 LINES_PER_TURN: Final = 256
 """Commands of one client that are carried out before others get their turn."""
 INBOX_BYTES_MAX: Final = 1 << 20
-"""Unread commands of one client; more stay in its own socket."""
+"""Unread commands of one client; more stay in its own socket, bytes."""
 PAUSED_QUEUE_SHARE: Final = 8
 """Commands wait while more than 1/8 of the queue limit is unsent: 10,000 watches must not overflow a slow client."""
 SEGMENTS_PER_TURN: Final = 512
@@ -84,8 +86,10 @@ class Connection:
             log.warning(
                 "client_too_slow service=%s connection=%d queued=%d", self.service.name, self.number, self.queued
             )
+            self.network.queue_bound.hit()
             self.close("slow")
         else:
+            self.network.queue_bound.see(self.queued)
             self.network.watch(self)
 
     def flush(self) -> None:
@@ -138,8 +142,13 @@ class Connection:
                 return False
             end = self.inbox.find(b"\n")
             if end < 0:
-                if len(self.inbox) >= INBOX_BYTES_MAX:
+                if len(self.inbox) > self.network.command_bytes_max:
+                    self.network.command_bound.hit()
                     self.close("line without end")
+                return False
+            if end > self.network.command_bytes_max:
+                self.network.command_bound.hit()
+                self.close("line too long")
                 return False
             line = self.inbox[:end].decode("latin-1").rstrip("\r")
             del self.inbox[: end + 1]
@@ -171,10 +180,15 @@ class Connection:
 class Network:
     """All listeners and connections, behind one selector."""
 
-    def __init__(self, clock: Clock, ledger: Ledger, queue_bytes_max: int) -> None:
+    def __init__(self, clock: Clock, ledger: Ledger, settings: SimulatorSettings) -> None:
         self.clock = clock
         self.ledger = ledger
-        self.queue_bytes_max = queue_bytes_max
+        self.queue_bytes_max = settings.client_queue_bytes_max
+        self.command_bytes_max = settings.command_bytes_max
+        self.clients_bound = Bound("clients", settings.clients_max, "clients", "simulator.clients_max")
+        self.queue_bound = Bound("client_queue", self.queue_bytes_max, "bytes", "simulator.client_queue_bytes_max")
+        self.command_bound = Bound("command_bytes", self.command_bytes_max, "bytes", "simulator.command_bytes_max")
+        self.bounds = (self.clients_bound, self.queue_bound, self.command_bound)
         self.connections: set[Connection] = set()
         self._selector = selectors.DefaultSelector()
         self._listeners: dict[str, socket.socket] = {}
@@ -268,6 +282,11 @@ class Network:
             sock, address = listener.accept()
         except OSError:
             return  # gone before we took it
+        if len(self.connections) >= self.clients_bound.limit:
+            log.warning("too_many_clients service=%s limit=%d", service.name, self.clients_bound.limit)
+            self.clients_bound.hit()
+            sock.close()
+            return
         sock.setblocking(False)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         peer = f"{address[0]}:{address[1]}"
@@ -275,6 +294,7 @@ class Network:
         if service.name != "control":
             connection.records = self.ledger.open(service.name, connection.number, connection.opened_ns, peer)
         self.connections.add(connection)
+        self.clients_bound.see(len(self.connections))
         log.info("client_opened service=%s connection=%d peer=%s", service.name, connection.number, peer)
         service.opened(connection)
         self.watch(connection)

@@ -30,7 +30,8 @@ TIME: Final = re.compile(r"([01]\d|2[0-3]):([0-5]\d):([0-5]\d)(?:\.(\d+))?")
 class Playback:
     """The lines of a file, their symbols and their times."""
 
-    def __init__(self, path: Path, channel: str, speed: float, start_ns: int) -> None:
+    def __init__(self, path: Path, channel: str, speed: float, start_ns: int, bytes_max: int = 1 << 30) -> None:
+        """InputError when the file is no recording of the channel, or unpacks to more than `bytes_max`."""
         self.names: list[str] = []
         self.history = TradeHistory(1)
         self.channel = channel
@@ -43,7 +44,7 @@ class Playback:
         self._layout = Layout(DEFAULT_NAMES + TAIL_NAMES)
         self._started_ns: int | None = None
         self._until = start_ns
-        self._load(_read_lines(path))
+        self._load(_read_lines(path, bytes_max))
 
     @property
     def until(self) -> int:
@@ -187,7 +188,7 @@ def _wall_ns(date: list[str], time: list[str], date_format: str) -> int:
     return _day_ns(date[0], date_format) + seconds * 1_000_000_000 + int((fraction or "0").ljust(9, "0")[:9])
 
 
-@functools.cache
+@functools.lru_cache(maxsize=4096)
 def _day_ns(date: str, date_format: str) -> int:
     try:
         moment = datetime.strptime(date, date_format).replace(tzinfo=UTC)
@@ -196,12 +197,16 @@ def _day_ns(date: str, date_format: str) -> int:
     return int(moment.timestamp()) * 1_000_000_000
 
 
-def _read_lines(path: Path) -> list[bytes]:
+def _read_lines(path: Path, bytes_max: int) -> list[bytes]:
     try:
-        raw = path.read_bytes()
-        data = gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw
+        with path.open("rb") as file:
+            packed = file.read(2) == b"\x1f\x8b"
+        with gzip.open(path, "rb") if packed else path.open("rb") as plain:
+            data = plain.read(bytes_max + 1)
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror or error}") from None
     except (EOFError, zlib.error) as error:
         raise InputError(f"{path} is a damaged gzip file: {error}") from None
+    if len(data) > bytes_max:
+        raise InputError(f"{path} is larger than {bytes_max} bytes (simulator.recording_bytes_max): play a part of it")
     return data.splitlines(keepends=True)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from l2_platform.clock import Clock, SystemClock
 from l2_platform.errors import InputError
+from l2_platform.monitoring.bounds import bounds_record
 from l2_platform.monitoring.heartbeat import Heartbeat, Lease
 from l2_platform.settings import Settings
 
@@ -97,7 +98,8 @@ def _serve(simulator: "Simulator", heartbeat: Heartbeat, clock: Clock, stop: thr
             numbers: dict[str, Any] = {
                 name: value for name, value in simulator.source.status().items() if isinstance(value, int | float)
             }
-            heartbeat.beat("live", clients=len(simulator.network.connections), **numbers)
+            bounds = bounds_record(simulator.network.bounds)
+            heartbeat.beat("live", clients=len(simulator.network.connections), bounds=bounds, **numbers)
 
 
 def _source(settings: Settings, clock: Clock, *, flat: bool, recording: Recording | None) -> "Source":
@@ -111,4 +113,5 @@ def _source(settings: Settings, clock: Clock, *, flat: bool, recording: Recordin
         raise InputError(f"--channel must be depth or level1, not {recording.channel!r}")
     if recording.speed < 0:
         raise InputError("--speed must be 0 (as fast as clients read) or more")
-    return Playback(recording.path, recording.channel, recording.speed, clock.now_ns())
+    bytes_max = settings.simulator.recording_bytes_max
+    return Playback(recording.path, recording.channel, recording.speed, clock.now_ns(), bytes_max)
