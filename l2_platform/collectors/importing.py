@@ -7,7 +7,6 @@ package this module is used by a command, not by a recorder, and may take its ti
 
 import gzip
 import hashlib
-import shutil
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
