@@ -3,6 +3,8 @@
 What does not belong here: timing, sinks.
 """
 
+from typing import Literal
+
 from benchmarks.book import rows_of
 from benchmarks.lines import SESSION_DATE, GeneratedMarket, Lines
 from l2_platform.book.engine import BookEngine
@@ -13,13 +15,16 @@ from l2_platform.feeds.iqfeed.layouts import layout_from_names
 from l2_platform.market.events import TableBatch
 from l2_platform.market.instruments import SymbolTable
 
+JournalTime = Literal["recv", "event"]
+"""Which time thins the snapshots."""
 DEPTH_STREAM = "iqfeed-depth-0"
 LEVEL1_STREAM = "iqfeed-level1-0"
 
 
 def depth_tables(
-    snapshot: Lines, lines: Lines, *, interval_ns: int, lines_a_batch: int, stream: str = DEPTH_STREAM, levels: int = 10
-) -> list[list[TableBatch]]:
+    snapshot: Lines, lines: Lines, *, interval_ns: int, lines_a_batch: int, stream: str = DEPTH_STREAM, levels: int = 10,
+    journal_ts: JournalTime = "recv",
+) -> list[list[TableBatch]]:  # fmt: skip
     """For each batch of lines its depth_updates and book_snapshots; the books are those after `snapshot`, which makes no rows."""
     symbols = SymbolTable()
     decoder = DepthDecoder(symbols)
@@ -31,7 +36,7 @@ def depth_tables(
     batches = []
     for start in range(0, len(decoded), lines_a_batch):
         part = rows_of(decoded, start, min(start + lines_a_batch, len(decoded)))
-        tables = [builder.book_snapshots(engine.apply(part, "recv"))]
+        tables = [builder.book_snapshots(engine.apply(part, journal_ts))]
         tables.insert(0, builder.depth_updates(part))
         batches.append([table for table in tables if table is not None])
     return batches
