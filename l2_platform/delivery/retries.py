@@ -17,7 +17,7 @@ PROBE_NS: Final = NS
 
 def wait_s(error: SinkError, failures: int, settings: DeliverySettings) -> float:
     """How long to wait after the `failures`-th failure in a row, s: growing with jitter; at once long where time alone mends nothing."""
-    wait = min(settings.retry_first_s * 2 ** min(failures - 1, 16), settings.retry_cap_s)
+    wait: float = min(settings.retry_first_s * 2 ** min(failures - 1, 16), settings.retry_cap_s)
     if isinstance(error, SinkBlocked | SinkRejected) or (isinstance(error, SinkMisconfigured) and failures > 1):
         # a missing table is made again at the second attempt; all else of it takes a person
         wait = settings.retry_cap_s

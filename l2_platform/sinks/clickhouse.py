@@ -299,10 +299,10 @@ class ClickHouseSink:
 
     def _has(self, row: HeldRow) -> bool:
         """The table has rows of this key."""
+        keyed = f"FROM {self._database}.{row.table} WHERE stream = {{stream:String}} AND session_date = {{date:Date}}"
         ordinal = " AND ordinal = {ordinal:UInt32}" if _has_ordinal(row.table) else ""
-        keyed = f"WHERE stream = {{stream:String}} AND session_date = {{date:Date}} AND seq = {{seq:UInt64}}{ordinal}"
         found = self._query(
-            f"SELECT count() FROM {self._database}.{row.table} {keyed}",
+            f"SELECT count() {keyed} AND seq = {{seq:UInt64}}{ordinal}",
             stream=row.stream, date=_date_text(row.session_date), seq=str(row.seq), ordinal=str(row.ordinal),
         )  # fmt: skip
         return found[0][0] != "0"

@@ -2,9 +2,13 @@
 
 Exactly once without a log of its own: a position file per stream and date is written after the data is on disk, and at a start every
 file is cut after its last line at or below that position. So the files of a symbol and date belong to one stream, and to one
-process. What does not belong here: which rows become records (delivery), the bytes of a record (jsonl_kernels), the files (jsonl_files).
+process. The position says too how many bytes all files have together: when some are missing, those of the stream and date are
+written again from the journal.
+
+What does not belong here: which rows become records (delivery), the bytes of a record (jsonl_kernels), the files (jsonl_files).
 """
 
+import errno
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -15,13 +19,14 @@ from urllib.parse import quote, unquote
 import numpy as np
 
 from l2_platform.clock import Clock
-from l2_platform.errors import SinkUnavailable
+from l2_platform.errors import SinkBlocked, SinkRejected, SinkUnavailable
 from l2_platform.journal.frame import Position
 from l2_platform.market.events import Int32, Int64, TableBatch, UInt8, UInt64
 from l2_platform.market.timezone import new_york_offsets
 from l2_platform.monitoring.bounds import Bound
+from l2_platform.monitoring.logs import get_logger
 from l2_platform.settings import JsonlSettings
-from l2_platform.sinks.jsonl_files import AppendFiles, cut_after_seq, sync_file_system, write_atomically
+from l2_platform.sinks.jsonl_files import AppendFiles, FilesChanged, cut_after_seq, sync_file_system, write_atomically
 from l2_platform.sinks.jsonl_kernels import (
     LEVEL_BYTES,
     RECORD_BYTES,
@@ -30,12 +35,16 @@ from l2_platform.sinks.jsonl_kernels import (
     format_quotes,
     format_trades,
 )
+from l2_platform.sinks.quarantine import HeldRow, Quarantine
 from l2_platform.sinks.sink import ResumePoint
 
 KINDS: Final = {"book_snapshots": "l2", "quotes": "l1", "trades": "ticks"}
 """Tables that become files, and the kind in the file's name; other tables are not for files."""
 ROWS_FORMATTED: Final = 16_384
 """Records formatted at once: bounds the buffer."""
+NAMES_REFUSED: Final = frozenset({errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL})
+"""What a file system says of a name that it can never have."""
+NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
 SAFE: Final = "@#+="
 """Characters of symbols kept in file names besides letters, digits, `_`, `.`, `-` and `~`."""
 
@@ -77,6 +86,13 @@ class _Progress:
     saved_position: Position | None
     paths: dict[tuple[str, str], str] = field(default_factory=dict)
     """File of each (kind, symbol) met so far."""
+    sizes: dict[str, int] = field(default_factory=dict)
+    """Bytes of each file."""
+
+    @property
+    def bytes(self) -> int:
+        """Of all files together."""
+        return sum(self.sizes.values())
 
 
 class JsonlSink:
@@ -84,7 +100,8 @@ class JsonlSink:
 
     name = "jsonl"
 
-    def __init__(self, settings: JsonlSettings, root: Path, clock: Clock) -> None:
+    def __init__(self, settings: JsonlSettings, root: Path, clock: Clock, quarantine: Quarantine | None = None) -> None:
+        """`quarantine` takes the rows of symbols that cannot name a file; without it they stop the stream."""
         self._settings = settings
         self._root = root
         self._clock = clock
@@ -94,6 +111,10 @@ class JsonlSink:
         self._heads: dict[str, tuple[list[str], int, Frames]] = {}
         self._buffer: UInt8 = np.zeros(0, np.uint8)
         self._synced_ns = 0
+        self.quarantine = quarantine
+        self.rewritten = 0
+        """Times that files were found missing or changed, and written again from the journal."""
+        self._log = get_logger("jsonl")
 
     @property
     def open_files(self) -> Bound:
@@ -113,17 +134,45 @@ class JsonlSink:
         """Cut every file of the stream and date back to the saved position, and tell it."""
         folder = folder_of(self._root, stream, session_date)
         self._files.close(folder)
+        if self.quarantine is not None:
+            self.quarantine.load(stream, session_date)
         try:
-            seq, position = self._read_position(stream, session_date)
-            for path in sorted(folder.glob(f"*_{session_date}.jsonl")) if folder.is_dir() else []:
-                cut_after_seq(path, stream, seq)
+            seq, position, expected = self._read_position(stream, session_date)
+            sizes = self._cut(folder, stream, session_date, seq)
+            if expected is not None and expected != sum(sizes.values()):
+                self._log.warning(
+                    "files_missing_or_changed", stream=stream, session_date=session_date, folder=str(folder), bytes_expected=expected,
+                    bytes_found=sum(sizes.values()), action="written again from the journal",
+                )  # fmt: skip
+                self.rewritten += 1
+                seq, position = 0, None
+                sizes = self._cut(folder, stream, session_date, seq)
         except OSError as error:
             raise SinkUnavailable(
                 f"cannot resume {stream} {session_date}: {error.strerror}", path=str(folder)
             ) from error
         self._unknown.discard((stream, session_date))
-        self._progress[stream, session_date] = _Progress(seq, position, folder, seq, position)
+        self._progress[stream, session_date] = _Progress(seq, position, folder, seq, position, sizes=sizes)
         return ResumePoint(seq, dict.fromkeys(KINDS, (seq, 0)), position)
+
+    def redeliver(self, row: HeldRow) -> None:
+        """Set the files of a row's stream and date back to before it, and let it pass; the next start writes them again from there.
+
+        Only while no other process has the files.
+        """
+        assert self.quarantine is not None
+        seq, position, _ = self._read_position(row.stream, row.session_date)
+        if row.seq <= seq:
+            before = Position(*row.journal_from) if row.journal_from else None
+            progress = _Progress(row.seq - 1, before, folder_of(self._root, row.stream, row.session_date), seq, position)
+            self._save_position(row.stream, row.session_date, progress, whole=False)
+        self.quarantine.release(row)
+
+    def _cut(self, folder: Path, stream: str, session_date: int, seq: int) -> dict[str, int]:
+        """Cut the files of a stream back to `seq`; how many bytes stay of each."""
+        paths = sorted(folder.glob(f"*_{session_date}.jsonl")) if folder.is_dir() else []
+        sizes = {str(path): cut_after_seq(path, stream, seq) for path in paths}
+        return {path: size for path, size in sizes.items() if size}
 
     def write(self, batches: list[TableBatch], position: Position, seq: int) -> None:
         """Append the records of the batches; rows at or below the stream's seq are skipped. All or nothing."""
@@ -138,16 +187,15 @@ class JsonlSink:
         try:
             for batch in batches:
                 if batch.table in KINDS and len(batch):
-                    self._append(batch, progress)
-            self._files.commit()
-        except OSError as error:
-            resume = not self._files.roll_back()
+                    self._append(batch, progress, position)
+            self._files.commit(progress.sizes)
+        except (OSError, SinkRejected) as error:
+            resume = not self._files.roll_back() or isinstance(error, FilesChanged)
             if resume:
                 self._forget(key)
-            raise SinkUnavailable(
-                f"jsonl: cannot write under {progress.folder}: {error.strerror}; free space or mend the disk, it is tried again",
-                path=str(progress.folder), errno=error.errno, resume=resume,
-            ) from error  # fmt: skip
+            if isinstance(error, SinkRejected):
+                raise
+            raise _failure(error, progress.folder, resume=resume) from error
         progress.seq, progress.position = max(progress.seq, seq), position
         if self._clock.monotonic_ns() - self._synced_ns >= self._settings.sync_s * 1e9:
             self.sync()
@@ -185,9 +233,17 @@ class JsonlSink:
     def close_stream(self, stream: str, session_date: int) -> None:
         """The date is finished: sync and close its files."""
         self.sync()
-        progress = self._progress.pop((stream, session_date), None)
-        if progress is not None:
-            self._files.close(progress.folder)
+        key = stream, session_date
+        progress = self._progress.get(key)
+        if progress is None:
+            return
+        if any(_size(path) != size for path, size in progress.sizes.items()):
+            self._forget(key)
+            raise SinkUnavailable(f"jsonl: files under {progress.folder} are missing; they are written again", resume=True)
+        del self._progress[key]
+        self._files.close(progress.folder)
+        if self.quarantine is not None:
+            self.quarantine.forget(stream, session_date)
 
     def close(self) -> None:
         """Sync and close everything."""
@@ -200,32 +256,51 @@ class JsonlSink:
     def _position_path(self, stream: str, session_date: int) -> Path:
         return self._root / ".positions" / f"{stream}-{session_date}.json"
 
-    def _read_position(self, stream: str, session_date: int) -> tuple[int, Position | None]:
+    def _read_position(self, stream: str, session_date: int) -> tuple[int, Position | None, int | None]:
+        """Seq, journal position, and bytes of all files (None: not told)."""
         path = self._position_path(stream, session_date)
         try:
             record = json.loads(path.read_bytes())
-            position = record["position"]
-            return int(record["seq"]), Position(*(int(part) for part in position)) if position else None
+            position = Position(*(int(part) for part in record["position"])) if record["position"] else None
+            size = record.get("bytes")
+            return int(record["seq"]), position, None if size is None else int(size)
         except FileNotFoundError:
-            return 0, None
+            return 0, None, None
         except (ValueError, KeyError, TypeError):
             # Unreadable is the same as none: the files are cut to nothing and written again from the journal.
-            return 0, None
+            return 0, None, None
 
-    def _save_position(self, stream: str, session_date: int, progress: _Progress) -> None:
-        record = {"stream": stream, "session_date": session_date, "seq": progress.seq, "position": progress.position}
+    def _save_position(self, stream: str, session_date: int, progress: _Progress, *, whole: bool = True) -> None:
+        record = {
+            "stream": stream, "session_date": session_date, "seq": progress.seq, "position": progress.position,
+            "bytes": progress.bytes if whole else None,
+        }  # fmt: skip
         write_atomically(self._position_path(stream, session_date), json.dumps(record).encode())
         progress.saved_seq, progress.saved_position = progress.seq, progress.position
 
-    def _append(self, batch: TableBatch, progress: _Progress) -> None:
+    def _append(self, batch: TableBatch, progress: _Progress, position: Position) -> None:
         kind = KINDS[batch.table]
+        if self.quarantine is not None:
+            batch = self.quarantine.without_held(batch)
         for symbol, data in self._records(batch, progress.seq):
             key = kind, batch.symbols[symbol]
             path = progress.paths.get(key)
             if path is None:
                 path = str(progress.folder / file_name(key[1], kind, batch.session_date))
                 progress.paths[key] = path
-            self._files.append(path, data)
+            try:
+                self._files.append(path, data, progress.sizes)
+            except OSError as error:
+                if self.quarantine is None or error.errno not in NAMES_REFUSED:
+                    raise
+                self._hold(batch, symbol, error, (progress.position, position))
+
+    def _hold(self, batch: TableBatch, symbol: int, error: OSError, journal: tuple[Position | None, Position]) -> None:
+        """Put aside all rows of a symbol that cannot name a file."""
+        assert self.quarantine is not None
+        refusal = SinkRejected(f"no file can be named after symbol {batch.symbols[symbol][:100]!r}: {error.strerror}", code=error.errno)
+        for row in np.flatnonzero(np.asarray(batch.columns["symbol"]) == symbol).tolist():
+            self.quarantine.hold(batch, row, row + 1, refusal, journal)
 
     def _records(self, batch: TableBatch, after_seq: int) -> Iterator[tuple[int, memoryview]]:
         """(symbol, lines) for each symbol of the batch, rows in their order; rows at or below `after_seq` are left out."""
@@ -280,6 +355,23 @@ class JsonlSink:
         )
         self._heads[batch.stream] = batch.symbols, count, frames
         return frames
+
+
+def _failure(error: OSError, folder: Path, *, resume: bool) -> SinkUnavailable:
+    """What a failed write means."""
+    advice = "they are looked through" if isinstance(error, FilesChanged) else "free space or mend the disk, it is tried again"
+    kind = SinkBlocked if error.errno in NO_ROOM else SinkUnavailable
+    return kind(
+        f"jsonl: cannot write under {folder}: {error.strerror}; {advice}", path=str(folder), errno=error.errno, resume=resume
+    )
+
+
+def _size(path: str) -> int:
+    """Bytes of a file; -1 when it is not there."""
+    try:
+        return Path(path).stat().st_size
+    except FileNotFoundError:
+        return -1
 
 
 def _int64(column: Any) -> Int64:

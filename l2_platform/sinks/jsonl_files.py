@@ -21,6 +21,13 @@ _TAIL: Final = b',"stream":'
 _LIBC: Final = ctypes.CDLL(None, use_errno=True)
 
 
+class FilesChanged(OSError):
+    """A file is not as it was left: deleted, replaced or written by somebody else."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(errno.ESTALE, "deleted or changed by another program", path)
+
+
 class AppendFiles:
     """Appends to many files through at most `open_max` descriptors, the least recently used closed first."""
 
@@ -29,6 +36,7 @@ class AppendFiles:
         self.bound = Bound("open_files", open_max, "files", "jsonl.open_files_max")
         self._descriptors: OrderedDict[str, int] = OrderedDict()
         self._sizes_before: dict[str, int] = {}
+        self._appended: dict[str, int] = {}
 
     def raise_limit(self) -> None:
         """Let the process open `open_max` files; where that is not allowed, fewer are kept open."""
@@ -40,18 +48,32 @@ class AppendFiles:
             self._open_max = max(1, min(self._open_max, soft - OWN_DESCRIPTORS))
             self.bound.limit = self._open_max
 
-    def append(self, path: str, data: memoryview) -> None:
-        """Append all of `data`; an OSError leaves a part of it, which `roll_back` takes away."""
+    def append(self, path: str, data: memoryview, sizes: dict[str, int]) -> None:
+        """Append all of `data`; an OSError leaves a part of it, which `roll_back` takes away.
+
+        `sizes`: path → bytes that the file must have; a file that is not in it may have any.
+        """
         descriptor = self._descriptor(path)
         if path not in self._sizes_before:
-            self._sizes_before[path] = os.fstat(descriptor).st_size
+            found = os.fstat(descriptor)
+            if found.st_nlink == 0 or found.st_size != sizes.get(path, found.st_size):
+                self._close_one(path)
+                raise FilesChanged(path)
+            self._sizes_before[path] = found.st_size
+            self._appended[path] = 0
+        self._appended[path] += len(data)
         written = os.write(descriptor, data)
         while written < len(data):
             written += os.write(descriptor, data[written:])
 
-    def commit(self) -> None:
-        """What was appended since the last commit stays."""
+    def commit(self, sizes: dict[str, int]) -> int:
+        """What was appended since the last commit stays, and is noted in `sizes`; how much it was, bytes."""
+        for path, before in self._sizes_before.items():
+            sizes[path] = before + self._appended[path]
+        total = sum(self._appended.values())
         self._sizes_before.clear()
+        self._appended.clear()
+        return total
 
     def roll_back(self) -> bool:
         """Cut every file back to its size at the last commit, new ones away; False when one could not be cut."""
@@ -61,13 +83,12 @@ class AppendFiles:
                 if size:
                     os.truncate(path, size)
                     continue
-                descriptor = self._descriptors.pop(path, None)
-                if descriptor is not None:
-                    os.close(descriptor)
+                self._close_one(path)
                 Path(path).unlink()
             except OSError:
                 whole = False
         self._sizes_before.clear()
+        self._appended.clear()
         return whole
 
     def close(self, folder: Path | None) -> None:
@@ -99,28 +120,34 @@ class AppendFiles:
                     raise
                 self._close_oldest()
 
+    def _close_one(self, path: str) -> None:
+        descriptor = self._descriptors.pop(path, None)
+        if descriptor is not None:
+            os.close(descriptor)
+
     def _close_oldest(self) -> None:
         os.close(self._descriptors.popitem(last=False)[1])
 
 
 def cut_after_seq(path: Path, stream: str, seq: int) -> int:
-    """Cut a file after its last whole line of `stream` at or below `seq`; the bytes that were cut. An empty file is removed.
+    """Cut a file after its last whole line of `stream` at or below `seq`; how many bytes stay, 0 when they are not of `stream`.
 
-    A torn last line is cut in any case; a line of another stream is left alone, with all before it.
+    An empty file is removed. A torn last line is cut in any case; a line of another stream is left alone, with all before it.
     """
     size = path.stat().st_size
-    keep = 0
+    keep, own = 0, True
     if size:
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-            keep = _end_of_kept_lines(content, stream, seq)
+            keep, own = _end_of_kept_lines(content, stream, seq)
     if keep == 0:
         path.unlink()
     elif keep < size:
         os.truncate(path, keep)
-    return size - keep
+    return keep if own else 0
 
 
-def _end_of_kept_lines(content: mmap.mmap, stream: str, seq: int) -> int:
+def _end_of_kept_lines(content: mmap.mmap, stream: str, seq: int) -> tuple[int, bool]:
+    """Where they end, and whether they are of `stream`."""
     end = content.rfind(b"\n") + 1
     while end > 0:
         begin = content.rfind(b"\n", 0, end - 1) + 1
@@ -130,9 +157,9 @@ def _end_of_kept_lines(content: mmap.mmap, stream: str, seq: int) -> int:
         except ValueError:
             record = {}
         if record and (record["stream"] != stream or record["seq"] <= seq):
-            return end
+            return end, record["stream"] == stream
         end = begin if seq or not record else 0
-    return 0
+    return 0, True
 
 
 def sync_file_system(folder: Path) -> None:

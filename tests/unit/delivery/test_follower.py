@@ -50,8 +50,6 @@ class Rig:
         return CheckpointStore(self.home / "checkpoints", 2)
 
     def files(self) -> dict[str, str]:
-        for sink in self.sinks:
-            sink._files.commit()
         return {str(path.relative_to(self.home)): path.read_text() for path in sorted((self.home / "jsonl").rglob("*.jsonl"))}
 
 

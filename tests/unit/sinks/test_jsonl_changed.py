@@ -1,0 +1,94 @@
+"""JSONL files that vanish, change or cannot be named: noticed, written again, put aside."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from l2_platform.clock import SystemClock
+from l2_platform.errors import SinkUnavailable
+from l2_platform.journal.frame import Position
+from l2_platform.market.events import TableBatch
+from l2_platform.settings import JsonlSettings
+from l2_platform.sinks.jsonl import JsonlSink
+from l2_platform.sinks.quarantine import Quarantine
+from tests.unit.sinks.test_jsonl import DATE, STREAM, quote_batch
+
+
+def quotes(first: int, count: int) -> TableBatch:
+    seqs = list(range(first, first + count))
+    return quote_batch(seqs, [seq % 5 for seq in seqs])
+
+
+def quarantine_at(home: Path) -> Quarantine:
+    return Quarantine(home / "quarantine", "jsonl", 10, SystemClock())
+
+
+@pytest.mark.parametrize("damage", ["deleted", "shortened", "all"])
+def test_files_that_were_deleted_or_cut_are_written_again(tmp_path: Path, damage: str) -> None:
+    root = tmp_path / "jsonl"
+    sink = JsonlSink(JsonlSettings(), root, SystemClock())
+    sink.open()
+    sink.resume(STREAM, DATE)
+    sink.write([quotes(1, 40)], Position(DATE, 1, 40), 40)
+    sink.close()
+    files = {path: path.read_bytes() for path in root.rglob("*_l1_*.jsonl")}
+    first = min(files)
+    if damage == "shortened":
+        first.write_bytes(files[first].splitlines(keepends=True)[0])
+    for path in files if damage == "all" else [first] if damage == "deleted" else []:
+        path.unlink()
+    sink = JsonlSink(JsonlSettings(), root, SystemClock())
+    sink.open()
+    point = sink.resume(STREAM, DATE)
+    assert (point.seq, point.position, sink.rewritten) == (0, None, 1)
+    assert not list(root.rglob("*_l1_*.jsonl"))
+    sink.write([quotes(1, 40)], Position(DATE, 1, 40), 40)
+    sink.close()
+    assert {path: path.read_bytes() for path in root.rglob("*_l1_*.jsonl")} == files
+
+
+def test_a_file_deleted_under_a_running_sink_is_noticed_at_the_next_line_and_at_the_end(tmp_path: Path) -> None:
+    sink = JsonlSink(JsonlSettings(), tmp_path, SystemClock())
+    sink.open()
+    sink.resume(STREAM, DATE)
+    sink.write([quotes(1, 40)], Position(DATE, 1, 40), 40)
+    whole = sorted(tmp_path.rglob("*_l1_*.jsonl"))
+    whole[0].unlink()
+    with pytest.raises(SinkUnavailable, match="another program") as caught:
+        sink.write([quotes(41, 40)], Position(DATE, 1, 80), 80)
+    assert caught.value.facts["resume"]
+    assert sink.resume(STREAM, DATE).seq == 0
+    sink.write([quotes(1, 80)], Position(DATE, 1, 80), 80)
+    whole[0].unlink()
+    with pytest.raises(SinkUnavailable, match="missing"):
+        sink.close_stream(STREAM, DATE)
+
+
+def test_a_symbol_that_cannot_name_a_file_goes_to_quarantine_and_back(tmp_path: Path) -> None:
+    sink = JsonlSink(JsonlSettings(), tmp_path / "jsonl", SystemClock(), quarantine_at(tmp_path))
+    sink.open()
+    sink.resume(STREAM, DATE)
+    batch = replace(quotes(1, 6), symbols=["GOOD", "X" * 300, "FINE"])
+    batch.columns["symbol"] = np.array([0, 1, 2, 0, 1, 2], np.int32)
+    sink.write([batch], Position(DATE, 1, 60), 6)
+    lines = [json.loads(line) for path in tmp_path.rglob("*_l1_*.jsonl") for line in path.read_text().splitlines()]
+    assert sorted(line["seq"] for line in lines) == [1, 3, 4, 6]
+    held = next(iter(quarantine_at(tmp_path).contents())).held
+    assert sorted(seq for _, seq, _ in held) == [2, 5]
+    row = held["quotes", 2, 0]
+    assert (row.reason.partition(":")[2], row.journal_to, row.batch().symbols) == (" File name too long", (DATE, 1, 60), ["X" * 300])
+    sink.close()
+    sink = JsonlSink(JsonlSettings(), tmp_path / "jsonl", SystemClock(), quarantine_at(tmp_path))
+    sink.open()
+    assert sink.resume(STREAM, DATE).seq == 6
+    sink.close()
+    for row in held.values():
+        sink.redeliver(row)
+    point = sink.resume(STREAM, DATE)
+    assert (point.seq, sink.rewritten) == (1, 0)
+    sink.write([replace(batch, symbols=["GOOD", "SHORT", "FINE"])], Position(DATE, 1, 60), 6)
+    lines = [json.loads(line) for path in tmp_path.rglob("*_l1_*.jsonl") for line in path.read_text().splitlines()]
+    assert sorted(line["seq"] for line in lines) == [1, 2, 3, 4, 5, 6]
