@@ -242,7 +242,7 @@ class DeliverySettings(Section):
     retry_cap_s: Seconds = 10.0
     """Longest wait between two attempts, s."""
     breaker_failures: int = Field(default=5, ge=1, le=1000)
-    """After this many failures in a row the sink counts as down and is only probed."""
+    """After this many failed writes in a row the sink counts as down; it is tried on, with waits up to `retry_cap_s`."""
     discover_s: Seconds = 1.0
     """How often new streams and dates are looked for, s."""
     quarantine_rows_max: int = Field(default=1000, ge=1, le=100_000)

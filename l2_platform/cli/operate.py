@@ -162,14 +162,21 @@ def doctor(as_json: AsJson = False) -> None:
 
 def settings_(
     changed: Annotated[bool, typer.Option("--changed", help="Only what differs from its default.")] = False,
+    bounds: Annotated[bool, typer.Option("--bounds", help="Every limit: default, range, what happens there.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Show every setting: effective value (secrets masked), variable, default, meaning.
 
     Example: `L2_JSONL__LEVELS=5 l2 settings --changed`
     """
+    from dataclasses import asdict
+
+    from l2_platform.monitoring.limits import limits, markdown
     from l2_platform.settings import Settings, load_settings
 
+    if bounds:
+        output.print_json([asdict(limit) for limit in limits()]) if as_json else output.line(markdown().removesuffix("\n"))
+        return
     rows = [row for row in _setting_rows(load_settings(), Settings) if not changed or row["value"] != row["default"]]
     output.records(rows, as_json=as_json, title="settings", empty="every setting has its default")
 

@@ -1,0 +1,193 @@
+"""Every limit in words: what happens when it is reached, and which metric shows how near it is.
+
+One entry for every setting that holds a number, so that none is forgotten (a test compares the two), and the fixed limits beside
+them. What does not belong here: the numbers themselves (settings), counting (bounds).
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from l2_platform.settings import Section, Settings
+
+AT_LIMIT: Final[dict[str, str]] = {
+    "feed.depth_levels_max": "the feed sends no deeper levels",
+    "feed.field_ack_s": "fields are asked for in the other form, then taken as the lines show them (`fields_unacknowledged`)",
+    "feed.connect_timeout_s": "the attempt failed (`connect_failed`) and is made again; a feed that takes no commands for so long is left",
+    "feed.suspect_s": "the link is suspect; a provisional gap opens",
+    "feed.silence_s": "the connection is closed (`silence`) and made anew; a gap is recorded",
+    "feed.reconnect_first_s": "the next attempt is made; the wait doubles, with jitter",
+    "feed.reconnect_cap_s": "the wait between two attempts grows no further",
+    "feed.unauthorized_retry_s": "the login is tried again",
+    "feed.rewatch_s": "the next round of watches is sent, spread over the time",
+    "feed.rollout_pause_s": "the next step of first watches is sent",
+    "feed.watch_batch_max": "the rest of the watches waits for the next turn of the loop",
+    "feed.events_max": "the oldest system lines of the read are not acted on; all are in the journal",
+    "symbols.limit": "the symbols file is refused (`l2 up`); a running collector keeps the one before",
+    "symbols.name_bytes_max": "the symbols file is refused, with the name",
+    "symbols.names_max": "lines with a further name go to quarantine (`symbol`); known names go on",
+    "session.roll_margin_s": "the session date rolls",
+    "session.clock_skew_max_s": "the roll waits; `clock_skew` is recorded and logged once a minute",
+    "journal.line_bytes_max": "the line is cut into frames of this size, one seq each, and quarantined (`oversize`)",
+    "journal.recv_bytes": "the rest stays in the kernel's buffer for the next read, which follows at once",
+    "journal.read_sleep_ms": "the next read is made",
+    "journal.fsync_interval_ms": "the next group sync begins",
+    "journal.unsynced_bytes_max": "reading the feed pauses until the disk has caught up; the kernel's buffer and the feed hold the rest",
+    "journal.segment_bytes_max": "the segment is closed and the next one begun",
+    "journal.segment_s_max": "the segment is closed and the next one begun",
+    "journal.block_bytes": "the sealer begins a new block",
+    "journal.seal_s": "the sealer looks again",
+    "delivery.poll_ms": "the journal is looked at again",
+    "delivery.idle_poll_ms": "the journal is looked at again",
+    "delivery.step_bytes": "what waits is read and decoded",
+    "delivery.flush_ms": "what has gathered is written",
+    "delivery.flush_ms_min": "the next write may begin",
+    "delivery.flush_lines": "what has gathered is written as soon as the write before allows it",
+    "delivery.read_bytes_max": "the step ends; the next one follows at once",
+    "delivery.read_lines_max": "the step ends; the next one follows at once",
+    "delivery.raw_bytes_max": "the text in `feed_events` is cut there; the journal has the line",
+    "delivery.batch_rows_max": "nothing more is read before the write; a larger table is sent in several inserts",
+    "delivery.quarantine_rows_max": "no further refused row is set apart: the delivery waits, a person has to look",
+    "delivery.checkpoint_s": "a checkpoint is saved with the next write",
+    "delivery.checkpoints_kept": "the oldest checkpoint is deleted",
+    "delivery.retry_first_s": "the write is tried again; the wait doubles, with jitter",
+    "delivery.retry_cap_s": "the wait between two attempts grows no further; rows wait in the journal",
+    "delivery.breaker_failures": "the metric says that the sink is down; it is tried on, with waits up to `delivery.retry_cap_s`",
+    "delivery.discover_s": "new streams and dates are looked for",
+    "jsonl.levels": "deeper levels are in `depth_updates` only",
+    "jsonl.l2_interval_ms": "changes of a book in between make no record of their own",
+    "jsonl.open_files_max": "the file used longest ago is closed; it is opened again when it is needed",
+    "jsonl.sync_s": "the files are synced and their position is saved",
+    "clickhouse.timeout_s": "the request counts as lost: the table is asked how far it got before anything is sent again",
+    "clickhouse.settle_s": "the delivery waits (`an earlier insert … still runs`) and asks again",
+    "warehouse.idle_exit_s": "a warehouse that a command started ends",
+    "warehouse.queries_max": "further requests wait",
+    "warehouse.queue_max": "further requests are refused: 503, code 202; a sink tries again",
+    "warehouse.query_s_max": "the query is cancelled, code 159; a client that reads too slowly is cut 5 s later",
+    "warehouse.memory_bytes_max": "the query that asks for more fails, code 241; a sink tries again",
+    "warehouse.body_bytes_max": "the body is refused: 413 when it is too large alone, 503 (code 202) with the others at hand",
+    "warehouse.body_s_max": "the request is refused: 408, code 209",
+    "warehouse.answer_bytes_max": "the query fails, code 396; formats that can be sent piece by piece have no such limit",
+    "warehouse.spool_bytes_max": "the query fails, code 396",
+    "warehouse.connections_max": "requests on further connections are refused: 503",
+    "warehouse.sessions_max": "a new session is refused: 503, code 202; idle ones end by their own time-out",
+    "warehouse.keep_alive_s": "the idle connection is closed",
+    "warehouse.start_s": "the command says that the warehouse did not answer, and where its log is",
+    "imports.lines_max": "the file is refused, nothing is imported: split it",
+    "imports.file_bytes_max": "the file is refused, nothing is imported: split it",
+    "simulator.symbols": "the market has no more symbols",
+    "simulator.rate": "the market makes no more messages",
+    "simulator.symbol_limit": "the watch is refused with SYMBOL LIMIT REACHED",
+    "simulator.client_queue_bytes_max": "the client is cut (`slow`); from an eighth of it on its commands wait",
+    "simulator.clients_max": "the new connection is closed at once",
+    "simulator.command_bytes_max": "the client is cut (`line too long`, `line without end`)",
+    "simulator.trades_max": "the oldest trade is forgotten",
+    "simulator.recording_bytes_max": "the recording is refused: play a part of it",
+    "simulator.ledger_bytes_max": "the ledger says `full` and ends; the market goes on",
+    "disk.reserve_bytes": "JSONL stops first; below a quarter everything stops cleanly, the journal last",
+    "disk.check_s": "free space is looked at again",
+    "supervision.heartbeat_s": "the next heartbeat is written",
+    "supervision.hung_s": "the watchdog kills the worker; the process manager starts it again",
+    "supervision.start_s": "`l2 up` says what is not healthy; what runs goes on",
+    "supervision.stop_s": "the part is killed; the next start recovers",
+    "log.file_bytes_max": "the log is rotated",
+    "log.files_kept": "the oldest rotated log is deleted",
+}
+"""Setting → what happens there, for people."""
+METRICS: Final[dict[str, str]] = {
+    "journal.line_bytes_max": "line_bytes", "journal.recv_bytes": "read_bytes", "feed.events_max": "system_lines",
+    "feed.watch_batch_max": "watch_batch", "journal.unsynced_bytes_max": "unsynced_bytes",
+    "journal.segment_bytes_max": "segment_bytes", "delivery.read_bytes_max": "read_bytes",
+    "delivery.read_lines_max": "read_lines", "symbols.names_max": "symbol_names", "delivery.batch_rows_max": "write_rows",
+    "delivery.breaker_failures": "write_failures", "jsonl.open_files_max": "open_files",
+    "warehouse.body_bytes_max": "body_bytes", "warehouse.queue_max": "queue", "warehouse.queries_max": "running",
+    "warehouse.sessions_max": "sessions", "warehouse.connections_max": "requests",
+    "simulator.client_queue_bytes_max": "client_queue", "simulator.clients_max": "clients",
+    "simulator.command_bytes_max": "command_bytes",
+}  # fmt: skip
+"""Setting → the `bound` label of `l2_bound_now`, `_high`, `_limit`, `_reached_total`."""
+UNLIMITED: Final = frozenset({"ports.base", "clickhouse.port", "simulator.seed", "journal.compression_level"})
+"""Numbers that limit nothing."""
+FIXED: Final[tuple[tuple[str, str, str], ...]] = (
+    ("frame of the journal", "64 MiB", "a longer one is damage, and skipped"),
+    ("block of a sealed segment", "64 MiB unpacked", "a larger one is damage, and skipped"),
+    ("symbol name in a line", "64 bytes", "the line goes to quarantine (`symbol`)"),
+    ("columns of a Level 1 layout", "as the feed acknowledges them", "names that are not known are ignored"),
+    ("price levels a side of a live book", "grow with the feed", "what the feed sends for one symbol; a snapshot holds `jsonl.levels`"),
+    ("position of a table", "1 a second", "a replay begins a little earlier"),
+    ("answer held back before its headers", "1 MiB", "it is sent while it is made"),
+    ("unread commands of a simulated client", "1 MiB", "they stay in the client's own socket"),
+    ("lookup requests of the simulated market", "50 a second", "the request is refused with an error line"),
+    ("garbage of one fault of the simulated market", "128 MiB", "the command is refused"),
+    ("compiled kernels of former versions", "3 folders", "the oldest is deleted"),
+    ("unix socket path", "107 bytes", "`l2 up` says that `home` is too long"),
+)
+"""Limits that no setting moves: (what, how much, what happens there)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """One row of the table."""
+
+    setting: str
+    default: Any
+    smallest: Any
+    largest: Any
+    at_limit: str
+    metric: str
+    """`bound` label of the metrics, empty where a limit is a time or a size that shows elsewhere."""
+
+
+def limits() -> Iterator[Limit]:
+    """Every numeric setting that limits something, in the order of the tree; KeyError when one has no words."""
+    for path, field in numeric_settings(Settings):
+        if path not in UNLIMITED:
+            smallest, largest = range_of(field)
+            yield Limit(path, field.default, smallest, largest, AT_LIMIT[path], METRICS.get(path, ""))
+
+
+def numeric_settings(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
+    """(dotted path, field) of every whole or real number."""
+    for name, field in model.model_fields.items():
+        annotation = field.annotation
+        if isinstance(annotation, type) and issubclass(annotation, Section):
+            yield from numeric_settings(annotation, f"{prefix}{name}.")
+        elif annotation in {int, float}:
+            yield f"{prefix}{name}", field
+
+
+def range_of(field: FieldInfo) -> tuple[Any, Any]:
+    """(smallest, largest) that a setting may be; None where it has no such end."""
+    found: dict[str, Any] = {}
+    for part in field.metadata:
+        for name in ("gt", "ge", "lt", "le"):
+            value = getattr(part, name, None)
+            if value is not None:
+                found[name] = value
+    return found.get("ge", found.get("gt")), found.get("le", found.get("lt"))
+
+
+def markdown() -> str:
+    """The tables of docs/limits.md."""
+    lines = ["| setting | default | from | to | at the limit | `bound` |", "|---|---|---|---|---|---|"]
+    for limit in limits():
+        numbers = " | ".join(_text(limit.setting, value) for value in (limit.default, limit.smallest, limit.largest))
+        metric = f"`{limit.metric}`" if limit.metric else ""
+        lines.append(f"| `{limit.setting}` | {numbers} | {limit.at_limit} | {metric} |")
+    lines += ["", "Fixed, since they belong to a format or protocol, or nobody needs to move them:", ""]
+    lines += ["| what | how much | at the limit |", "|---|---|---|"]
+    lines += [f"| {what} | {size} | {words} |" for what, size, words in FIXED]
+    return "\n".join(lines) + "\n"
+
+
+def _text(setting: str, value: Any) -> str:
+    if value is None:
+        return ""
+    if "bytes" in setting and value >= 1 << 10:
+        for unit, size in (("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)):
+            if value % size == 0:
+                return f"{value // size:,} {unit}"
+    return f"{value:,g}" if isinstance(value, float) else f"{value:,}"

@@ -1,0 +1,51 @@
+"""Every number in the settings is a limit with words, a metric where it is a queue or a size, and a test that reaches it."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from l2_platform.monitoring.limits import AT_LIMIT, METRICS, UNLIMITED, markdown, numeric_settings
+from l2_platform.settings import Settings
+
+ROOT = Path(__file__).resolve().parents[2]
+PATHS = [path for path, _ in numeric_settings(Settings)]
+SIZES = re.compile(r"(_max|_bytes)$")
+ELSEWHERE = {
+    "feed.depth_levels_max", "symbols.name_bytes_max", "symbols.limit", "journal.segment_s_max", "journal.block_bytes",
+    "delivery.raw_bytes_max", "delivery.step_bytes", "delivery.quarantine_rows_max", "warehouse.query_s_max",
+    "warehouse.memory_bytes_max", "warehouse.body_s_max", "warehouse.answer_bytes_max", "warehouse.spool_bytes_max",
+    "session.clock_skew_max_s", "imports.lines_max", "imports.file_bytes_max", "simulator.trades_max",
+    "simulator.recording_bytes_max", "simulator.ledger_bytes_max", "disk.reserve_bytes", "log.file_bytes_max",
+}  # fmt: skip
+"""Sizes without a high-water mark: an input is refused whole, a file is begun anew, or the process does not outlive the command."""
+
+
+def test_every_number_is_a_limit_with_words():
+    assert set(AT_LIMIT) == set(PATHS) - UNLIMITED
+
+
+def test_the_page_shows_what_the_code_says():
+    text = (ROOT / "docs" / "limits.md").read_text(encoding="utf-8")
+    assert markdown() in text, "write the output of `l2 settings --bounds` into docs/limits.md"
+
+
+def test_every_size_has_a_metric_or_a_reason_to_have_none():
+    sizes = {path for path in PATHS if SIZES.search(path)} - UNLIMITED
+    assert sizes - set(METRICS) - ELSEWHERE == set()
+    assert ELSEWHERE <= set(PATHS)
+
+
+def test_every_metric_is_made_somewhere():
+    code = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "l2_platform").rglob("*.py"))
+    for setting, metric in METRICS.items():
+        found = re.search(rf'Bound\(\s*"{metric}",[^"]*"[a-z]+",\s*"{re.escape(setting)}"', code)
+        assert found, (setting, metric)
+
+
+@pytest.mark.parametrize("path", sorted(set(PATHS) - {"ports.base"}))
+def test_every_setting_is_read_somewhere(path: str):
+    """A number that nothing reads limits nothing."""
+    name = path.rsplit(".", 1)[1]
+    files = [file for file in (ROOT / "l2_platform").rglob("*.py") if file.name not in {"settings.py", "limits.py"}]
+    assert any(re.search(rf"\.{name}\b", file.read_text(encoding="utf-8")) for file in files)
