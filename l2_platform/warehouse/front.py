@@ -28,6 +28,7 @@ from l2_platform.monitoring.bounds import Bound
 from l2_platform.monitoring.logs import get_logger
 from l2_platform.settings import WarehouseSettings
 from l2_platform.warehouse.answers import Sender, encoding_header, send_all, summary
+from l2_platform.warehouse.bodies import Bodies, Held
 from l2_platform.warehouse.chunks import can_stream, content_type
 from l2_platform.warehouse.encoding import Encoder, choose_encoding, decode_blocks, decode_body, make_encoder
 from l2_platform.warehouse.engine import Answer, Engine, Session, new_query_id
@@ -88,7 +89,6 @@ class Activity:
     requests: int = 0
     failed: int = 0
     rows_written: int = 0
-    body_bytes: int = 0
     queries: set[str] = field(default_factory=set)
 
 
@@ -102,17 +102,16 @@ class Front:
         self._threads = ThreadPoolExecutor(settings.queries_max + 2, thread_name_prefix="query")
         self._sessions: dict[str, KeptSession] = {}
         self._sessions_free = threading.Condition()
-        self._held_lock = threading.Lock()
         self._performing = 0
         self._log = get_logger("warehouse")
         self._timezone, self._version = "UTC", ""
         self.activity = Activity(last_ns=clock.monotonic_ns())
-        self.body_bound = Bound("body_bytes", settings.body_bytes_max, "bytes", "warehouse.body_bytes_max")
+        self._bodies = Bodies(settings)
         self.queue_bound = Bound("queue", settings.queue_max, "requests", "warehouse.queue_max")
         self.running_bound = Bound("running", settings.queries_max, "requests", "warehouse.queries_max")
         self.session_bound = Bound("sessions", settings.sessions_max, "sessions", "warehouse.sessions_max")
         self.connection_bound = Bound("requests", settings.connections_max, "requests", "warehouse.connections_max")
-        self.bounds = (self.body_bound, self.queue_bound, self.running_bound, self.session_bound, self.connection_bound)
+        self.bounds = (self._bodies.bound, self.queue_bound, self.running_bound, self.session_bound, self.connection_bound)
 
     def application(self, on_start: Callable[[], None], on_stop: Callable[[], None]) -> Starlette:
         """The Starlette application; the two calls run when it accepts requests, and when the last one is done."""
@@ -177,13 +176,13 @@ class Front:
         self.connection_bound.see(self.activity.running)
         query_id = request.query_params.get("query_id") or new_query_id()
         sender = Sender(send)
-        held = _Held(self)
+        held = Held(self._bodies)
         known = False
         try:
             self._authenticate(request)
             self._claim(query_id)
             known = True
-            body = await self._read_body(request, held)
+            body = await self._bodies.read(request, held)
             ask = await self._in_thread(self._take_apart, request, body, query_id, held)
             del body
             await self._admit(ask, receive, sender)
@@ -223,40 +222,7 @@ class Front:
             detail = f"{user}: Authentication failed: password is incorrect, or there is no user with such name."
             raise QueryFailed(516, detail, name="AUTHENTICATION_FAILED")
 
-    def hold(self, before: int, size: int) -> None:
-        """A request's body takes `size` bytes now instead of `before`; QueryFailed when that is too much, alone or with the others."""
-        limit = self._settings.body_bytes_max
-        if size > limit:
-            self.body_bound.hit()
-            raise QueryFailed(307, f"The body is larger than {limit} bytes", name="TOO_MANY_BYTES", status=413)
-        with self._held_lock:
-            # All bodies together are held to the same bound: refusing a few beats losing the process
-            too_much = self.activity.body_bytes - before + size > limit
-            if not too_much:
-                self.activity.body_bytes += size - before
-        if too_much:
-            self.body_bound.hit()
-            raise QueryFailed(202, "Too much data in flight; try again", name="TOO_MANY_SIMULTANEOUS_QUERIES")
-        self.body_bound.see(self.activity.body_bytes)
-
-    async def _read_body(self, request: Request, held: "_Held") -> bytes:
-        announced = request.headers.get("content-length", "")
-        if announced.isdigit():
-            held.now(int(announced))
-        parts: list[bytes] = []
-        total = 0
-        try:
-            async with asyncio.timeout(self._settings.body_s_max):
-                async for part in request.stream():
-                    total += len(part)
-                    held.at_least(total)
-                    parts.append(part)
-        except TimeoutError:
-            detail = f"The body did not arrive within {self._settings.body_s_max:g} s"
-            raise QueryFailed(209, detail, name="SOCKET_TIMEOUT", status=408) from None
-        return b"".join(parts)
-
-    def _take_apart(self, request: Request, body: bytes, query_id: str, held: "_Held") -> Ask:
+    def _take_apart(self, request: Request, body: bytes, query_id: str, held: Held) -> Ask:
         url = dict(request.query_params)
         headers = request.headers
         limit = self._settings.body_bytes_max
@@ -424,28 +390,6 @@ class Front:
             "X-ClickHouse-Server-Display-Name": "l2-warehouse",
             "Content-Type": "text/plain; charset=UTF-8",
         }
-
-
-class _Held:
-    """Body bytes that one request holds."""
-
-    def __init__(self, front: Front) -> None:
-        self._front, self._size = front, 0
-
-    def now(self, size: int) -> None:
-        """It holds `size` bytes from now on; QueryFailed when that is too much."""
-        self._front.hold(self._size, size)
-        self._size = size
-
-    def at_least(self, size: int) -> None:
-        """It holds no less than `size` bytes: compressed bodies grow."""
-        if size > self._size:
-            self.now(size)
-
-    def release(self) -> None:
-        """The request is over."""
-        self._front.hold(self._size, 0)
-        self._size = 0
 
 
 class _Endpoint:
