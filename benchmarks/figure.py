@@ -16,7 +16,7 @@ are stored, printed or drawn (results.py, report.py, drawing.py).
 import importlib
 import pkgutil
 import statistics
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -127,6 +127,8 @@ class Result:
     """Sentences under the table: what the reader must know to judge the numbers."""
     plots: Sequence[Plot] = ()
     targets: Sequence[Target] = ()
+    more: Mapping[str, Sequence[Row]] = field(default_factory=dict)
+    """Further tables by their titles; not compared between revisions."""
     limit: str = ""
     """What limits it (CPU, memory bandwidth, disk, engine) and how far from that limit it is."""
 

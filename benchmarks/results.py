@@ -7,10 +7,11 @@ here: pages and drawings (report.py, drawing.py).
 import dataclasses
 import json
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.figure import Figure, Result, Spread, Value
+from benchmarks.figure import Figure, Result, Row, Spread, Value
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "docs" / "benchmarks"
@@ -29,7 +30,8 @@ def save(folder: Path, figure: Figure, result: Result, facts: dict[str, Any]) ->
         "order": figure.order,
         "text": figure.text,
         **facts,
-        "rows": [{name: _stored(value) for name, value in row.items()} for row in result.rows],
+        "rows": _stored_rows(result.rows),
+        "more": {title: _stored_rows(rows) for title, rows in result.more.items()},
         "notes": list(result.notes),
         "limit": result.limit,
         "targets": [dataclasses.asdict(target) for target in result.targets],
@@ -42,7 +44,8 @@ def save(folder: Path, figure: Figure, result: Result, facts: dict[str, Any]) ->
 def load(path: Path) -> dict[str, Any]:
     """One stored result, its rows with spreads again."""
     content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    content["rows"] = [{name: _restored(value) for name, value in row.items()} for row in content["rows"]]
+    content["rows"] = _restored_rows(content["rows"])
+    content["more"] = {title: _restored_rows(rows) for title, rows in content["more"].items()}
     return content
 
 
@@ -75,6 +78,14 @@ def commit() -> tuple[str, bool]:
         check=False,
     )
     return head.stdout.strip(), bool(changed.stdout.strip())
+
+
+def _stored_rows(rows: Sequence[Row]) -> list[dict[str, Any]]:
+    return [{name: _stored(value) for name, value in row.items()} for row in rows]
+
+
+def _restored_rows(rows: list[dict[str, Any]]) -> list[Row]:
+    return [{name: _restored(value) for name, value in row.items()} for row in rows]
 
 
 def _stored(value: Value) -> Any:

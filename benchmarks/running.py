@@ -124,6 +124,10 @@ def show(figure: Figure, result: Result, seconds: float) -> None:
         print(f"  median (lowest–highest), N = {passes}")
     for line in tables.plain(list(result.rows)):
         print(f"  {line}")
+    for title, rows in result.more.items():
+        print(f"  {title}")
+        for line in tables.plain(list(rows)):
+            print(f"    {line}")
     for target in result.targets:
         print(f"  {'reached' if target.reached else 'MISSED '}  {target.what}: {target.measured} {target.why}")
     for note in result.notes:

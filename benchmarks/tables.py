@@ -19,7 +19,7 @@ def number(value: float) -> str:
         return f"{value:.1f}"
     if size >= 1:
         return f"{value:.2f}"
-    return f"{value:.3g}"
+    return f"{value:.2f}" if size >= 0.1 else f"{value:.2g}"
 
 
 def cell(value: Value | None) -> str:
