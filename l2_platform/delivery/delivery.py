@@ -19,6 +19,7 @@ from l2_platform.clock import Clock, SystemClock
 from l2_platform.delivery.checkpoint import CheckpointStore
 from l2_platform.delivery.follower import Follower, JournalSource
 from l2_platform.delivery.pipeline import Pipeline, source_of
+from l2_platform.delivery.retries import Breaker
 from l2_platform.delivery.serial_sink import SerialSink
 from l2_platform.errors import ConfigError, L2Error
 from l2_platform.journal.reader import list_streams, read_durable
@@ -28,6 +29,7 @@ from l2_platform.monitoring.heartbeat import Heartbeat, Lease
 from l2_platform.settings import Settings
 from l2_platform.sinks.clickhouse import ClickHouseSink
 from l2_platform.sinks.jsonl import JsonlSink
+from l2_platform.sinks.quarantine import Quarantine
 from l2_platform.sinks.sink import Sink
 
 NS = 1_000_000_000
@@ -39,8 +41,14 @@ def make_sink(name: str, settings: Settings) -> Sink:
     if name == "clickhouse":
         return ClickHouseSink(settings)
     if name == "jsonl":
-        return JsonlSink(settings.jsonl, settings.jsonl_dir, SystemClock())
+        clock = SystemClock()
+        return JsonlSink(settings.jsonl, settings.jsonl_dir, clock, make_quarantine(name, settings, clock))
     raise ConfigError(f"no sink is called {name!r}; there are {', '.join(SINKS)}")
+
+
+def make_quarantine(name: str, settings: Settings, clock: Clock) -> Quarantine:
+    """Where the rows are that the sink of that name refused."""
+    return Quarantine(settings.quarantine_dir, name, settings.delivery.quarantine_rows_max, clock)
 
 
 def enabled_sinks(settings: Settings) -> list[str]:
@@ -65,7 +73,8 @@ def make_pipeline(stream: str, settings: Settings, default_symbol: str | None = 
 
 
 def make_follower(
-    stream: str, sink: Sink, settings: Settings, clock: Clock, default_symbol: str | None = None, writer: Executor | None = None
+    stream: str, sink: Sink, settings: Settings, clock: Clock, default_symbol: str | None = None, writer: Executor | None = None,
+    breaker: Breaker | None = None,
 ) -> Follower:
     """A follower with the paths of the settings."""
     durable = settings.run_dir / "durable" / stream if source_of(stream) == "live" else None
@@ -73,7 +82,7 @@ def make_follower(
         stream, sink, JournalSource(settings.journal_dir, durable),
         CheckpointStore(settings.checkpoint_dir / sink.name / stream, settings.delivery.checkpoints_kept),
         lambda: make_pipeline(stream, settings, default_symbol), settings=settings.delivery, clock=clock,
-        writer=writer,
+        writer=writer, breaker=breaker,
     )  # fmt: skip
 
 
@@ -86,6 +95,8 @@ class Delivery:
         self._clock = clock
         self._sink = SerialSink(make_sink(name, settings))
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="write")
+        self._breaker = Breaker(settings.delivery, clock)
+        self._quarantine = make_quarantine(name, settings, clock)
         self._followers: dict[str, Follower] = {}
         self._stopping = False
         self._discover_at = 0
@@ -162,7 +173,9 @@ class Delivery:
         self._discover_at = now + int(self._settings.delivery.discover_s * NS)
         for stream in list_streams(self._settings.journal_dir):
             if stream not in self._followers and source_of(stream) != "import":
-                self._followers[stream] = make_follower(stream, self._sink, self._settings, self._clock, writer=self._writer)
+                self._followers[stream] = make_follower(
+                    stream, self._sink, self._settings, self._clock, writer=self._writer, breaker=self._breaker
+                )
 
     def _trouble(self) -> str:
         followers = list(self._followers.items())
@@ -184,6 +197,8 @@ class Delivery:
             state, streams=streams, rows=sum(follower.rows for _, follower in followers),
             lag_lines=sum(max(int(numbers["lag_lines"]), 0) for numbers in streams.values()), error=self._trouble(),
             failures=max((follower.failures for _, follower in followers), default=0),
+            trouble=next((follower.trouble for _, follower in followers if follower.trouble), ""), sink_down=int(self._breaker.is_open),
+            quarantined=self._quarantine.waiting(),
         )  # fmt: skip
 
     def _numbers(self, stream: str, follower: Follower) -> dict[str, float]:

@@ -8,7 +8,6 @@ Without a `writer` every read is written before the next. With one (a thread) th
 write is under way: see `gathering` for when they go.
 """
 
-import random
 from collections.abc import Callable
 from concurrent.futures import Executor, Future, wait
 from dataclasses import dataclass
@@ -19,8 +18,9 @@ from l2_platform.clock import Clock
 from l2_platform.delivery.checkpoint import Checkpoint, CheckpointStore
 from l2_platform.delivery.gathering import Gathering
 from l2_platform.delivery.pipeline import Item, Pipeline
+from l2_platform.delivery.retries import Breaker, trouble_of, wait_s
 from l2_platform.delivery.rows import after
-from l2_platform.errors import BookError, SinkBackpressure, SinkError, SinkUnavailable
+from l2_platform.errors import BookError, SinkError, SinkUnavailable
 from l2_platform.journal.frame import Position
 from l2_platform.journal.reader import Block, Damage, JournalReader, list_dates, segment_context
 from l2_platform.market.events import TableBatch
@@ -65,14 +65,19 @@ class Follower:
         settings: DeliverySettings,
         clock: Clock,
         writer: Executor | None = None,
+        breaker: Breaker | None = None,
     ) -> None:
-        """`writer`: one thread that makes the writes while this one goes on; the sink's calls must not overlap then."""
+        """`writer`: one thread that makes the writes while this one goes on; the sink's calls must not overlap then.
+        `breaker`: what all streams of the sink know of it together.
+        """
         self.stream = stream
         self.pipeline = make_pipeline()
         self.failures = 0
         """Failed writes in a row."""
         self.error = ""
         """What the last failed write said; empty when all is well."""
+        self.trouble = ""
+        """The same in a word (`retries.trouble_of`)."""
         self.rows = 0
         """Rows handed over since the start."""
         self.last_ts_recv = 0
@@ -100,7 +105,9 @@ class Follower:
         """When it began, monotonic ns."""
         self._pending: Pending | None = None
         self._gathering = Gathering(settings)
+        self._breaker = breaker or Breaker(settings, clock)
         self._retry_at = 0
+        self._failed_at = 0
         self._read_ts = 0
         """Receive time of the newest line read, ns."""
         self._checkpoint_at = 0
@@ -121,7 +128,9 @@ class Follower:
         self.full_read = False
         if self._writing is not None and self._writing.done():
             self._collect()
-        if now < self._retry_at:
+        if self._failed_at and self._breaker.came_back_after(self._failed_at):
+            self._retry_at = self._look_at = self._failed_at = 0
+        if now < self._retry_at or self._breaker.holds(now):
             return False
         if self._pending is not None and self._writing is None:
             return self._write(self._pending)
@@ -206,6 +215,7 @@ class Follower:
     def _write(self, pending: Pending) -> bool:
         """Begin the write, here or in the writer's thread; False when it failed already."""
         self._pending = pending
+        self._breaker.attempt(self._clock.monotonic_ns())
         if self._writer is not None:
             self._writing, self.writing_since = self._writer.submit(self._deliver, pending), self._clock.monotonic_ns()
             return True
@@ -244,7 +254,7 @@ class Follower:
         self._pending = None
         if pending.state is None or self._checkpoint_position == pending.position:
             self.error = ""
-        self.failures, self._retry_at = 0, 0
+        self._worked()
         self.position, self.delivered_seq = pending.position, pending.seq
         self.last_ts_recv = max(self.last_ts_recv, pending.ts_recv)
         self.rows += sum(len(batch) for batch in pending.batches)
@@ -252,18 +262,20 @@ class Follower:
         if trouble is not None:
             self._failed(trouble)
 
+    def _worked(self) -> None:
+        self.failures, self.trouble, self._retry_at, self._failed_at = 0, "", 0, 0
+        self._breaker.worked()
+
     def _failed(self, error: SinkError) -> None:
         self.failures += 1
-        self.error = error.message
+        self.error, self.trouble = error.message, trouble_of(error)
         if error.facts.get("resume"):
             # The sink does not know any more what it holds: ask it again, and replay from there.
             self._pending, self._reader, self._session_date = None, None, 0
             self._gathering.forget()
-        wait_s = min(self._settings.retry_first_s * 2 ** min(self.failures - 1, 16), self._settings.retry_cap_s)
-        wait_s *= random.uniform(0.7, 1.0)  # noqa: S311  jitter, no secret
-        if isinstance(error, SinkBackpressure):
-            wait_s = max(wait_s, min(error.retry_after_s, self._settings.retry_cap_s))
-        self._retry_at = self._clock.monotonic_ns() + int(wait_s * NS)
+        self._breaker.failed()
+        self._failed_at = self._clock.monotonic_ns()
+        self._retry_at = self._failed_at + int(wait_s(error, self.failures, self._settings) * NS)
         self._look_at = self._retry_at
 
     def _waiting_dates(self) -> list[int]:
@@ -297,11 +309,13 @@ class Follower:
             dates = self._waiting_dates()
             if not dates:
                 return False
+            self._breaker.attempt(now)
             self._open_date(dates[0])
         except SinkError as error:
             self._failed(error)
             return False
-        self.failures, self.error, self._retry_at = 0, "", 0
+        self.error = ""
+        self._worked()
         return True
 
     def _open_date(self, session_date: int) -> None:
@@ -362,7 +376,7 @@ class Follower:
         except OSError as error:
             self._failed(SinkUnavailable(f"cannot write in {self._checkpoints.directory}: {error.strerror or error}"))
             return False
-        self.failures, self._retry_at = 0, 0
+        self._worked()
         self._reader = None
         self._look_at = 0
         return True

@@ -11,8 +11,8 @@ from l2_platform.errors import SinkBackpressure, SinkBlocked, SinkError, SinkMis
 from l2_platform.settings import DeliverySettings
 
 NS: Final = 1_000_000_000
-PROBE_NS: Final = NS
-"""Least time between two attempts, over all streams, while a sink counts as down, ns."""
+PROBE_S: Final = 1.0
+"""Least time between two attempts, over all streams, while a sink counts as down, s; never more than `retry_cap_s`."""
 
 
 def wait_s(error: SinkError, failures: int, settings: DeliverySettings) -> float:
@@ -43,6 +43,7 @@ class Breaker:
 
     def __init__(self, settings: DeliverySettings, clock: Clock) -> None:
         self._limit = settings.breaker_failures
+        self._probe_ns = int(min(PROBE_S, settings.retry_cap_s) * NS)
         self._clock = clock
         self._failures = 0
         self._probe_at = 0
@@ -59,7 +60,7 @@ class Breaker:
 
     def attempt(self, now: int) -> None:
         """An attempt begins."""
-        self._probe_at = now + PROBE_NS
+        self._probe_at = now + self._probe_ns
 
     def failed(self) -> None:
         """It failed."""
