@@ -251,6 +251,8 @@ def _show_status(found: "Status") -> None:
             output.line(f"  {name:<10} {address}")
     free, reserve = output.text_from_bytes(found.disk_free_bytes), output.text_from_bytes(found.disk_reserve_bytes)
     output.line(f"  disk       {free} free (reserve {reserve}), {found.disk_state}")
+    if found.quarantined:
+        output.line(f"  quarantine {found.quarantined:,} rows that a sink refused (`l2 quarantine ls`)")
     reasons = "; ".join(found.reasons) or ("" if found.parts else "`l2 up` starts everything")
     output.line(f"{found.overall.value}{': ' + reasons if reasons else ''}")
 

@@ -77,6 +77,8 @@ class Status:
     disk_free_bytes: int
     disk_reserve_bytes: int
     disk_state: str
+    quarantined: int
+    """Refused rows that wait for a fix; -1 when that cannot be read."""
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -118,8 +120,21 @@ def read_status(settings: Settings, clock: Clock) -> Status:
         reasons.append(hint)
     return Status(
         overall, reasons, str(settings.home), parts, list(_streams(settings, clock)), addresses(settings),
-        disk.free_bytes(settings.home), settings.disk.reserve_bytes, state.value,
+        disk.free_bytes(settings.home), settings.disk.reserve_bytes, state.value, _quarantined(settings, clock),
     )  # fmt: skip
+
+
+def _quarantined(settings: Settings, clock: Clock) -> int:
+    folders = [folder for folder in settings.quarantine_dir.glob("*") if folder.is_dir()]
+    if not folders:
+        return 0
+    from l2_platform.sinks.quarantine import Quarantine  # numpy comes with it
+
+    bound = settings.delivery.quarantine_rows_max
+    try:
+        return sum(Quarantine(settings.quarantine_dir, folder.name, bound, clock).waiting() for folder in folders)
+    except (L2Error, OSError):
+        return -1  # it cannot be read; whoever writes there says why
 
 
 def _parts(settings: Settings, clock: Clock, supervisor: Supervisor) -> Iterator[PartStatus]:
