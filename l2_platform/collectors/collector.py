@@ -191,7 +191,7 @@ class Collector:
     def _roll_if_due(self, link: Link) -> None:
         recorder = self._recorder
         assert recorder is not None
-        match self._roll.due(self._clock.now_ns()):
+        match self._roll.due(self._clock.now_ns(), self._clock.monotonic_ns()):
             case Roll(session_date):
                 recorder.roll(session_date)
                 self._roll.rolled(session_date, self._clock.now_ns())

@@ -1,7 +1,8 @@
 """Which session date a stream records under, and when it moves to the next.
 
 The date comes from our clock and the stream's calendar, never goes back, and waits while our clock and the feed's own clock
-differ too much: a wrong clock must not file a day under another. What does not belong here: reading a clock, the journal.
+differ too much: a wrong clock must not file a day under another. Between two readings the feed's clock is carried on by time that
+never steps, so a step of ours shows at once. What does not belong here: reading a clock, the journal.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,7 +14,7 @@ SessionEnds = Sequence[tuple[int, int]]
 """(session date as YYYYMMDD, end of the session in ns UTC), ascending."""
 _DAY_NS = 86_400 * 1_000_000_000
 _CLOCK_FRESH_NS = 5_000_000_000
-"""A feed clock reading older than this (the feed sends one a second) says nothing about our clock now."""
+"""A feed that has sent no clock for this long (it sends one a second) is not waited for at a session's end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +43,8 @@ class SessionRoll:
         self.current = 0
         self._ends_ns = 0
         self.skew_ns: int | None = None
-        self._clock_read_ns = 0
+        self._feed_ns = 0
+        self._read_at_ns = 0
 
     def use_table(self, table: SessionEnds) -> None:
         """Sessions as Dagster tells them; an empty table is ignored."""
@@ -58,24 +60,26 @@ class SessionRoll:
         self.current, self._ends_ns = date, end_ns
         return date
 
-    def feed_clock(self, feed_ns: int, now_ns: int) -> None:
-        """The feed said its time; `now_ns` is ours at that moment."""
+    def feed_clock(self, feed_ns: int, now_ns: int, monotonic_ns: int) -> None:
+        """The feed said its time; `now_ns` and `monotonic_ns` are ours at that moment."""
         self.skew_ns = now_ns - feed_ns
-        self._clock_read_ns = now_ns
+        self._feed_ns, self._read_at_ns = feed_ns, monotonic_ns
 
     def link_lost(self) -> None:
         """No feed clock until the next link."""
         self.skew_ns = None
 
-    def due(self, now_ns: int) -> Roll | RollWaits | None:
+    def due(self, now_ns: int, monotonic_ns: int) -> Roll | RollWaits | None:
         """What to do about the session's end now; a live feed clock must have been read after that end."""
         if now_ns < self._ends_ns:
             return None
         if self.skew_ns is not None:
-            if abs(self.skew_ns) > self._skew_max_ns:
-                return RollWaits(self.skew_ns / 1e9)
-            read_since_end = self._clock_read_ns >= self._ends_ns
-            if not read_since_end and now_ns - self._ends_ns < _CLOCK_FRESH_NS:
+            silent_ns = monotonic_ns - self._read_at_ns
+            skew_ns = now_ns - (self._feed_ns + silent_ns)
+            if abs(skew_ns) > self._skew_max_ns:
+                return RollWaits(skew_ns / 1e9)
+            # by our clock of now the reading is `silent_ns` old, whatever our clock said when it came
+            if now_ns - silent_ns < self._ends_ns and silent_ns < _CLOCK_FRESH_NS:
                 return None
         date, end_ns = self._session_at(now_ns)
         if date <= self.current:
