@@ -99,16 +99,17 @@ def part_seconds(stack: Stack, names: tuple[str, ...], begin_ns: int, end_ns: in
     return found
 
 
-def check_complete(stack: Stack) -> tuple[int, int]:
-    """(lost, duplicated): the market's own counts against the rows, and the seqs of each table against each other."""
-    market = stack.market()
+def check_complete(stack: Stack, made: dict[str, int], since_ns: int) -> tuple[int, int]:
+    """(lost, duplicated): the market's own counts since it stood still against the rows; the seqs of each table against each other."""
     lost = duplicated = 0
-    for stream, sent in ((DEPTH, int(market["depth_messages"])), (LEVEL1, int(market["level1_messages"]))):
+    for stream, sent in made.items():
         tables = ("depth_updates",) if stream == DEPTH else ("quotes", "trades")
-        union = " UNION ALL ".join(f"SELECT seq FROM l2.{table} WHERE stream = '{stream}' AND snapshot = 0" for table in tables)
-        (distinct,) = stack.rows(f"SELECT uniqExact(seq) FROM ({union})")[0]
-        for table in tables:
-            rows, seqs = stack.rows(f"SELECT count(), uniqExact(seq) FROM l2.{table} WHERE stream = '{stream}'")[0]
+        window = f"stream = '{stream}' AND ts_event >= fromUnixTimestamp64Nano({since_ns})"
+        live = {"trades": window}
+        union = " UNION ALL ".join(f"SELECT seq FROM l2.{table} WHERE {live.get(table, window + ' AND snapshot = 0')}" for table in tables)
+        ((distinct,),) = stack.rows(f"SELECT uniqExact(seq) FROM ({union})")
+        for table in (*tables, "book_snapshots") if stream == DEPTH else tables:
+            ((rows, seqs),) = stack.rows(f"SELECT count(), uniqExact(seq) FROM l2.{table} WHERE stream = '{stream}'")
             duplicated += int(rows) - int(seqs)
         lost += sent - int(distinct)
     return lost, duplicated

@@ -40,7 +40,7 @@ class Stack:
 
     def __init__(
         self, home: Path, *, symbols: int, rate: float, variables: Mapping[str, str] | None = None, traced: bool = False,
-        cache: Path | None = None, sinks: tuple[str, ...] = ("clickhouse", "jsonl"),
+        sinks: tuple[str, ...] = ("clickhouse", "jsonl"),
     ) -> None:  # fmt: skip
         """`rate`: messages a second of both services together; `traced`: collectors and deliveries note their times."""
         self.home = home
@@ -52,8 +52,6 @@ class Stack:
             "L2_STREAMS": ",".join(STREAMS), "L2_DISK__RESERVE_BYTES": str(1 << 30), **(variables or {}),
         }  # fmt: skip
         home.mkdir(parents=True, exist_ok=True)
-        if cache is not None:
-            (home / "cache").symlink_to(cache, target_is_directory=True)
         self.settings = self._load()
         self.deliveries = tuple(f"deliver-{sink}" for sink in sinks)
         python = [sys.executable, "-m"]
@@ -209,6 +207,11 @@ class Stack:
     def set_rate(self, rate: float) -> None:
         """Messages a second from now on."""
         ask(self.settings.ports.simulator_control, {"cmd": "rate", "rate": rate, "flat": True})
+
+    def made(self) -> dict[str, int]:
+        """Messages of each stream that the market made so far."""
+        market = self.market()
+        return {DEPTH: int(market["depth_messages"]), LEVEL1: int(market["level1_messages"])}
 
     def market(self) -> dict[str, Any]:
         """What the simulated market says of itself."""
