@@ -26,6 +26,8 @@ _READ_WAIT_BUSY_S = 0.002
 """Wait of a read while watches are still to be sent: the rest must not wait for a quiet feed."""
 _GOOD_LINK_NS = _SECOND_NS
 """A link that was live this long makes the next disconnect the first of its row."""
+_AWAY_NS = 40_000_000
+"""Time between two reads (a full disk, a stopped process) after which what is read next may have waited as long."""
 
 
 @dataclass(slots=True)
@@ -120,6 +122,12 @@ class Link:
         self._attempt = 0
         self._next_attempt_ns = 0
         self._live_since_ns: int | None = None
+        self._read_at_ns: tuple[int, int] | None = None
+        """End of the last read of this connection, monotonic and wall; None before the first."""
+        self._sure_ns: int | None = None
+        """Everything that the feed sent before this (wall) was received."""
+        self._waited_since_ns: int | None = None
+        """What is read now may have come as early as this (wall): there was a pause, and the socket is not drained since."""
         self._server_up = False
         self._server_down = False
         self._watching = False
@@ -187,6 +195,7 @@ class Link:
         self._recorder.control("connect", self._conn_id, host=self._host, port=self._port, attempt=self._attempt)
         self._log.info("connected", host=self._host, port=self._port, attempt=self._attempt)
         self.counters.connected_ns = self._clock.now_ns()
+        self._read_at_ns = self._waited_since_ns = None
         self._connection = connection
         self._session = open_session(self._channel, self._options)
         self._server_up = self._server_down = False
@@ -201,7 +210,7 @@ class Link:
 
     def _turn(self, connection: Connection) -> None:
         read_before = connection.bytes_read
-        pieces = connection.read()
+        pieces = self._read(connection)
         self._read_bound.see(connection.bytes_read - read_before)
         heard = connection.bytes_read > read_before
         if heard:
@@ -216,12 +225,27 @@ class Link:
             # a short pause lets the next read take many lines at once
             self._clock.sleep(self._read_sleep_s)
 
+    def _read(self, connection: Connection) -> list[Piece]:
+        """One read; notes whether what it gives may have waited for us."""
+        called = self._clock.monotonic_ns()
+        try:
+            return connection.read()
+        finally:
+            ended, before = self._clock.monotonic_ns(), self._read_at_ns
+            away = before is not None and called - before[0] > _AWAY_NS
+            if before is not None and (away or ended - called > _READ_WAIT_S * 1e9 + _AWAY_NS):
+                self._waited_since_ns = self._waited_since_ns or before[1]
+            self._read_at_ns = ended, self._clock.now_ns()
+
     def _keep(self, pieces: list[Piece]) -> None:
         """Bytes arrived, perhaps only a part of a line: journal first, then look."""
         before, self.counters.last_byte_ns = self.counters.last_byte_ns, self._clock.now_ns()
         if self._liveness.heard(self._clock.monotonic_ns()):
             self._recorder.control("resumed", self._conn_id, last_byte_ns=before)
             self._log.info("link_resumed")
+        self._sure_ns = self._waited_since_ns or self.counters.last_byte_ns
+        if self._connection is not None and not self._connection.filled:
+            self._waited_since_ns = None
         for piece in pieces:
             self._append(piece)
             if piece.kind == WHOLE_LINES:
@@ -239,7 +263,7 @@ class Link:
     def _watch_silence(self) -> None:
         match self._liveness.judge(self._clock.monotonic_ns()):
             case Pulse.SUSPECT:
-                self._recorder.control("suspect", self._conn_id, last_byte_ns=self.counters.last_byte_ns)
+                self._recorder.control("suspect", self._conn_id, last_byte_ns=self._sure_ns)
                 self._log.warning("link_suspect", quiet_s=self._feed.suspect_s)
             case Pulse.SILENT:
                 raise FeedDisconnected(f"no byte for {self._feed.silence_s:g} s", reason="silence")
@@ -273,7 +297,7 @@ class Link:
             case messages.FeedClock(text):
                 feed_ns = messages.feed_clock_ns(text, now_ns)
                 if feed_ns is not None:
-                    self._roll.feed_clock(feed_ns, now_ns, self._clock.monotonic_ns())
+                    self._roll.feed_clock(feed_ns, now_ns)
                     self._recorder.context(clock=f"T,{text}")
             case messages.CommandSent(line):
                 self._recorder.control("command", self._conn_id, line=line)
@@ -370,8 +394,7 @@ class Link:
         fragment = connection.fragment()
         if fragment is not None:
             self._append(fragment)
-        last_byte_ns = self.counters.last_byte_ns
-        self._recorder.control("disconnect", self._conn_id, reason=reason, last_byte_ns=last_byte_ns, error=text)
+        self._recorder.control("disconnect", self._conn_id, reason=reason, last_byte_ns=self._sure_ns, error=text)
         connection.close()
         self._connection = None
         now = self._clock.monotonic_ns()

@@ -49,7 +49,7 @@ class Recorder:
     def roll(self, session_date: int) -> None:
         """Close this session date and open `session_date`, whose first frame tells decoders to begin with empty books."""
         self._until_written(lambda: self._writer.roll(session_date), 0)
-        self.control("session", 0, session_date=session_date, reset=True)
+        self.control("session", 0, session_date=session_date, reset=True, last_byte_ns=self.last_recv_ns)
 
     def context(self, **known: Any) -> None:
         """What a decoder must know that starts at a later segment (protocol, fields, clock, watches)."""

@@ -121,6 +121,9 @@ class GapTracker:
                 self._open("silence", self._since(last, ts), seq, {"provisional": True})
             case "resumed" if self.open is not None and self.open.evidence.get("provisional"):
                 self._close(ts, seq, WITHDRAWN)
+            case "session" if fields.get("last_byte_ns") and NULL_TS != self.session_start < last:
+                # The date before went on for a moment after this one's begin: up to there nothing is missing.
+                self.last_data = max(self.last_data, last)
             case "subscribed":
                 self.subscribed_at = ts
                 self._closing = self.open is not None

@@ -187,7 +187,9 @@ class Pipeline:
         rows = np.flatnonzero(market[start:stop])
         if len(rows):
             first, last = start + int(rows[0]), start + int(rows[-1])
-            self.gaps.on_data(int(batch.ts_recv[first]), int(batch.ts_recv[last]), int(batch.seq[first]))
+            # The greatest, not the last: a clock that stepped back must not make the cut into reads matter.
+            newest = int(batch.ts_recv[first : last + 1].max())
+            self.gaps.on_data(int(batch.ts_recv[first]), newest, int(batch.seq[first]))
 
     def _control(self, control: Control) -> dict[str, Any]:
         self._ordinal = self._ordinal + 1 if control.seq == self.seq else 1

@@ -419,7 +419,9 @@ def test_session_end_rolls_to_a_date_that_stands_alone(recording, tmp_path):
         (frame, data[frame.start + FRAME_BYTES : frame.end])
         for frame in frames_from(memoryview(data), begin, len(data))
     ]
-    assert json.loads(frames[0][1]) == {"event": "session", "session_date": 20301231, "reset": True}
+    first = json.loads(frames[0][1])
+    assert first.pop("last_byte_ns") <= frames[0][0].ts_recv
+    assert first == {"event": "session", "session_date": 20301231, "reset": True}
     told = [json.loads(payload) for frame, payload in frames if frame.kind == FrameKind.CONTROL]
     assert [fields["why"] for fields in told if fields["event"] == "subscribing"] == ["session"]
     received = [(frame, payload) for frame, payload in frames if frame.kind == FrameKind.DATA]

@@ -116,5 +116,6 @@ def test_roll_begins_the_new_date_with_a_reset(tmp_path, disk):
         "event": "session",
         "session_date": 20260106,
         "reset": True,
+        "last_byte_ns": 10,
     }
     assert second.seq_first == 1

@@ -120,3 +120,22 @@ def test_state_in_the_middle_of_a_gap_goes_on_after_restore() -> None:
         each.on_control("subscribed", {}, 22 * S, 9)
         each.on_data(22 * S, 22 * S, 10)
     assert gaps.take() == copy.take()
+
+
+def test_link_that_broke_right_after_a_roll_has_a_gap_from_its_last_byte_not_from_midnight() -> None:
+    gaps = tracker(session_start=10 * S)
+    gaps.on_control("session", {"session_date": 20261120, "reset": True, "last_byte_ns": 10 * S + 330}, 10 * S + 400, 0)
+    gaps.on_control("connect_failed", {"error": "refused"}, 11 * S, 0)
+    gaps.on_control("connect", {}, 12 * S, 0)
+    gaps.on_control("subscribed", {"symbols": 2}, 12 * S + 1, 2)
+    gaps.on_data(12 * S + 5, 12 * S + 9, 4)
+    opened, closed = gaps.take()
+    assert (opened.cause, opened.ts_from) == ("disconnect", 10 * S + 330)
+    assert (closed.ts_to, closed.state) == (12 * S + 5, CLOSED)
+
+
+def test_last_byte_of_the_date_before_its_end_leaves_the_gap_at_the_new_dates_begin() -> None:
+    gaps = tracker(session_start=10 * S)
+    gaps.on_control("session", {"session_date": 20261120, "reset": True, "last_byte_ns": 9 * S}, 10 * S + 1, 0)
+    gaps.on_control("connect", {}, 12 * S, 0)
+    assert [gap.ts_from for gap in gaps.take()] == [10 * S]

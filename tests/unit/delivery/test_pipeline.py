@@ -242,3 +242,19 @@ def test_damage_is_a_gap_from_the_last_data_before_it_to_the_first_after_it(tmp_
         damage = [row for row in gaps if row["cause"] == "damage"]
         assert [(row["state"], row["ts_from"]) for row in damage] == [("open", before), ("closed", before)]
         assert damage[-1]["ts_to"] == after
+
+
+def test_gaps_after_a_clock_that_stepped_back_do_not_depend_on_cuts(tmp_path: Path) -> None:
+    journal = LiveJournal(tmp_path, "iqfeed-depth-0")
+    journal.started()
+    journal.lines("3,AAA,1,,A,10.0,1,1,2,09:00:01.000000,2024-01-02,")
+    journal.ts -= 1000 * MS
+    journal.lines("3,AAA,2,,A,10.0,1,1,2,09:00:01.000000,2024-01-02,")
+    journal.control("disconnect", reason="fin", last_byte_ns=None)
+    journal.control("collector_start", pid=1, clean=False, last_ts=journal.ts, lost_tail_bytes=0)
+    journal.close()
+
+    def make():
+        return pipeline_for("iqfeed-depth-0")
+
+    assert rows_of(make, journal, 1 << 20) == rows_of(make, journal, 1)
