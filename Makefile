@@ -1,6 +1,6 @@
 # Needs make and Python 3.11 or newer; uses uv when it is there. `make help` lists the targets.
 .DEFAULT_GOAL := help
-.PHONY: help setup up down status logs test faults soak check bench clean lock
+.PHONY: help setup up down status logs test faults soak check bench bench-compare clean lock
 SHELL := /bin/sh
 PYTHON ?= python3
 VENV := .venv
@@ -12,7 +12,7 @@ FAULTS_TIMEOUT_S ?= 14400
 SOAK_MINUTES ?= 30
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(STAMP) ## install into .venv (redone only when requirements.txt or pyproject.toml changed)
 
@@ -61,8 +61,12 @@ check: $(STAMP) ## ruff, mypy and the import rules
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 
-bench: $(STAMP) ## measure decode and book on this machine
+bench: $(STAMP) ## measure every figure, make docs/benchmarks.md (ARGS="run book": one; ARGS=--long: all)
 	@$(BIN)/python -m benchmarks $(ARGS)
+
+bench-compare: $(STAMP) ## measure REV and this checkout in turns, print ratios (REV=main~5, NAMES="book")
+	@test -n "$(REV)" || { echo "error: make bench-compare REV=main~5"; exit 1; }
+	@$(BIN)/python -m benchmarks compare $(REV) $(NAMES) $(ARGS)
 
 clean: ## remove .venv and caches; recorded data (L2_HOME) stays
 	@rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .coverage build dist
