@@ -1,7 +1,8 @@
 """`python -m l2_platform.operations.watchdog`: kills hung workers and gives up what the disk has no room for.
 
 A worker whose process lives while its heartbeat is older than `supervision.hung_s` is hung: SIGKILL, and the process manager
-starts it again. What does not belong here: restarting (process manager), alarms (sensors).
+starts it again. How old it is, is measured by time that never steps: a clock that is set must not kill every worker at once, nor
+keep a hung one alive. What does not belong here: restarting (process manager), alarms (sensors).
 """
 
 import os
@@ -23,26 +24,50 @@ from l2_platform.settings import Settings, SupervisionSettings, load_settings
 DISK_STOP_ORDER = (Phase.DAGSTER, Phase.DELIVER, Phase.STORE, Phase.COLLECT, Phase.FEED)
 """For want of space: what writes most stops first, the journal last."""
 LOOK_S = 1.0
+_TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+"""Unit of a process's start time, which counts from the start of the machine as monotonic time does."""
 
 
 def hung_pid(
     part: Part,
     process: Process | None,
     heartbeat: HeartbeatRecord | None,
-    now_ns: int,
+    silent_s: float,
+    up_s: float,
     supervision: SupervisionSettings,
 ) -> int | None:
-    """The pid to kill, or None; pid and process start time of the heartbeat are those of the living process."""
+    """The pid to kill, or None; pid and process start time of the heartbeat are those of the living process.
+
+    `silent_s`: for how long this heartbeat has been the newest, `up_s`: how long the process has run.
+    """
     if part.health is not Health.HEARTBEAT and part.health is not Health.WAREHOUSE:
         return None
     if process is None or heartbeat is None or process.pid != heartbeat.pid or heartbeat.state == "stopped":
         return None
     # A worker that is getting ready may compile or recover for longer than a hung one may be silent.
-    getting_ready = heartbeat.state == "syncing" and now_ns / 1e9 - process.started_s < WARM_S_MAX
+    getting_ready = heartbeat.state == "syncing" and up_s < WARM_S_MAX
     limit_s = WARM_S_MAX if getting_ready else supervision.hung_s
-    if heartbeat.age_s(now_ns) <= limit_s or not heartbeat.alive():
+    if silent_s <= limit_s or not heartbeat.alive():
         return None
     return heartbeat.pid
+
+
+class Silences:
+    """For how long each worker's newest heartbeat has been the newest, and how long its process has run: both by steady time."""
+
+    def __init__(self) -> None:
+        self._since: dict[str, tuple[int, int, int]] = {}
+        """worker → (pid, ts of the heartbeat, monotonic ns when it was first seen)."""
+
+    def look(self, heartbeat: HeartbeatRecord | None, monotonic_ns: int) -> tuple[float, float]:
+        """(silent, up) of the worker at this moment, s."""
+        if heartbeat is None:
+            return 0.0, 0.0
+        pid, ts, since_ns = self._since.get(heartbeat.worker, (0, 0, 0))
+        if (pid, ts) != (heartbeat.pid, heartbeat.ts):
+            since_ns = monotonic_ns
+            self._since[heartbeat.worker] = heartbeat.pid, heartbeat.ts, since_ns
+        return (monotonic_ns - since_ns) / 1e9, monotonic_ns / 1e9 - heartbeat.start / _TICKS_PER_S
 
 
 class Watchdog:
@@ -58,6 +83,7 @@ class Watchdog:
         self._lease = Lease(settings.run_dir / "leases" / "watchdog")
         self._stopping = False
         self._kills = 0
+        self._silences = Silences()
         self._disk_at_ns = 0
         record = disk.read_record(settings)
         shed = record is not None and record.state is DiskState.SHED
@@ -82,10 +108,10 @@ class Watchdog:
 
     def look(self, processes: Mapping[str, Process]) -> None:
         """One round."""
-        now_ns = self._clock.now_ns()
         for part in self._parts:
             heartbeat = read_heartbeat(self._settings.run_dir / "heartbeats" / f"{part.name}.json")
-            pid = hung_pid(part, processes.get(part.name), heartbeat, now_ns, self._settings.supervision)
+            silent_s, up_s = self._silences.look(heartbeat, self._clock.monotonic_ns())
+            pid = hung_pid(part, processes.get(part.name), heartbeat, silent_s, up_s, self._settings.supervision)
             if pid is not None:
                 self._kill(part, pid)
         if self._clock.monotonic_ns() >= self._disk_at_ns and processes:
