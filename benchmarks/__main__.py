@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.figure import NotMeasurable, discover
+from benchmarks.figure import NotMeasurable, Scale, discover
 from benchmarks.results import FOLDER
 from l2_platform.monitoring.runtime import prepare_numba
 
@@ -68,7 +68,7 @@ def run_figures(options: argparse.Namespace) -> int:
     from benchmarks.running import Plan, chosen, run_many, run_one
 
     figures = chosen(options.names, with_long=options.long)
-    scale = "smoke" if options.smoke else "full"
+    scale: Scale = "smoke" if options.smoke else "full"
     out = options.out or (None if options.smoke else FOLDER)
     plan = Plan(
         scale, None if options.no_save else out, dict(text.split("=", 1) for text in options.set), options.limits, options.scratch
