@@ -109,7 +109,7 @@ def _read(path: Path) -> Checkpoint | None:
             return None
         (size,) = struct.unpack_from("<I", body)
         head = json.loads(bytes(body[4 : 4 + size]))
-    except (OSError, struct.error, ValueError):
+    except (OSError, struct.error, ValueError, RecursionError):
         return None
     state = head["state"]
     if state.get("version") != STATE_VERSION:

@@ -201,12 +201,15 @@ def decode_segment_header(data: bytes | memoryview, name: str) -> tuple[SegmentH
     body = bytes(data[_PREFIX.size : end])
     if crc32c(body) != _CRC.unpack_from(data, end)[0]:
         raise JournalCorrupt(f"{name}: the segment header is damaged", file=name)
-    fields = json.loads(body)
-    previous, supersedes = fields.pop("previous"), fields.pop("supersedes")
-    header = SegmentHeader(
-        session_date=session_date, segment=segment, created_ns=created_ns, format_version=version, framer_version=framer,
-        previous=Previous(*previous) if previous else None, supersedes=tuple(supersedes) if supersedes else None, **fields,
-    )  # fmt: skip
+    try:
+        fields = json.loads(body)
+        previous, supersedes = fields.pop("previous"), fields.pop("supersedes")
+        header = SegmentHeader(
+            session_date=session_date, segment=segment, created_ns=created_ns, format_version=version, framer_version=framer,
+            previous=Previous(*previous) if previous else None, supersedes=tuple(supersedes) if supersedes else None, **fields,
+        )  # fmt: skip
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        raise JournalCorrupt(f"{name}: the segment header is not what a header holds", file=name) from None
     return header, end + 4
 
 

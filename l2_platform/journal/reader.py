@@ -19,6 +19,7 @@ from l2_platform.journal.frame import (
     FRAME_BYTES,
     FRAME_MAGIC,
     FRAME_MAGIC_BYTES,
+    PAYLOAD_BYTES_MAX,
     Frame,
     FrameKind,
     Position,
@@ -317,7 +318,9 @@ class JournalReader:
         try:
             fields = json.loads(bytes(payload))
             event = fields.pop("event")
-        except (ValueError, KeyError, AttributeError):
+        except (ValueError, KeyError, AttributeError, TypeError, RecursionError):
+            return Damage(begin, end, "control frame without an event")
+        if not isinstance(event, str):
             return Damage(begin, end, "control frame without an event")
         return Control(event, fields, frame.ts_recv, frame.conn_id, frame.seq_first, end, self._date)
 
@@ -347,7 +350,7 @@ class JournalReader:
         if len(head) < FRAME_BYTES:
             return None
         _, magic, *_, length = FRAME.unpack(head)
-        if magic != FRAME_MAGIC or offset + FRAME_BYTES + length > limit:
+        if magic != FRAME_MAGIC or length > PAYLOAD_BYTES_MAX or offset + FRAME_BYTES + length > limit:
             return None
         data = self._source.read(offset, FRAME_BYTES + length)
         return data if len(data) == FRAME_BYTES + length else None

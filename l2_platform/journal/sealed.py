@@ -141,7 +141,8 @@ def read_blocks(fd: int, name: str) -> tuple[list[Block], int]:
     except JournalCorrupt:
         return _walk_blocks(fd, size), 0
     length = footer.blocks * _ENTRY.size
-    data = os.pread(fd, length + 4, footer.index_offset)
+    fits = footer.index_offset + length + 4 <= size
+    data = os.pread(fd, length + 4, footer.index_offset) if fits else b""
     if len(data) == length + 4 and struct.pack("<I", crc32c(data[:-4])) == data[-4:]:
         return [Block(*fields) for fields in _ENTRY.iter_unpack(data[:-4])], footer.raw_bytes
     return _walk_blocks(fd, size), footer.raw_bytes
@@ -171,8 +172,10 @@ def unpack_block(fd: int, block: Block) -> bytes | None:
     """The raw bytes of a block, or None when it is damaged."""
     import zstandard
 
+    if block.raw_bytes > BLOCK_RAW_MAX or block.file_offset + block.packed_bytes > os.fstat(fd).st_size:
+        return None
     packed = os.pread(fd, block.packed_bytes, block.file_offset)
-    if len(packed) != block.packed_bytes or crc32c(packed) != block.packed_crc or block.raw_bytes > BLOCK_RAW_MAX:
+    if len(packed) != block.packed_bytes or crc32c(packed) != block.packed_crc:
         return None
     try:
         raw = zstandard.ZstdDecompressor().decompress(packed, max_output_size=block.raw_bytes)

@@ -74,6 +74,8 @@ def parse_symbols(
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"symbols file {name}: {error}") from None
+    except RecursionError:
+        raise ConfigError(f"symbols file {name}: lists are nested too deeply") from None
     unknown = sorted(document.keys() - {"version", "groups"})
     if unknown:
         raise ConfigError(f"symbols file {name}: unknown entry {unknown[0]!r}; use version and [groups.NAME]")

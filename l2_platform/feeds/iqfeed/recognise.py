@@ -253,6 +253,7 @@ def _blocks(buffer: UInt8) -> Iterator[_Lines]:
         begin += len(part)
         if begin == len(buffer) and part[-1] != 10:
             part = np.append(part, np.uint8(10))
+            part.setflags(write=False)  # as every other part: kernels are compiled for read-only bytes
             count += 1
         yield _Lines(
             part, np.array([0, len(part)]), np.array([line], np.uint64), np.array([count], np.uint32), np.zeros(1, np.int64),
