@@ -26,7 +26,8 @@ def latency(ctx: Context) -> Result:
     seconds = float(ctx.options.get("seconds", str(ctx.pick(1.5, 60.0))))
     variables = {"L2_JSONL__L2_INTERVAL_MS": ctx.options.get("jsonl_ms", "100")}
     loads = [
-        run_load(ctx, f"latency-{rate}", Wish(symbols, rate, seconds, ctx.pick(0.5, 10.0), dict(variables))) for rate in rates
+        run_load(ctx, f"latency-{rate}", Wish(symbols, rate, seconds, ctx.pick(0.5, 10.0), dict(variables)))
+        for rate in rates
     ]
     rows = [row for load in loads for row in _rows(load)]
     plots = [
@@ -57,7 +58,9 @@ def rate(ctx: Context) -> Result:
     for load in loads:
         row: Row = {"offered/s": int(load.wish.rate), "delivered/s": load.rate}
         for stage in STAGES:
-            row |= {f"{stage} {name}": value for name, value in summary(load, stage).items() if name in {"p50 ms", "p99 ms"}}
+            row |= {
+                f"{stage} {name}": value for name, value in summary(load, stage).items() if name in {"p50 ms", "p99 ms"}
+            }
         rows.append(row | {"cores": sum(load.cpu.values()), "kept up": "yes" if load.kept_up else "no"})
     good = [load for load in loads if load.kept_up]
     series = [
@@ -65,13 +68,16 @@ def rate(ctx: Context) -> Result:
         for stage in ("book", "queryable") for mark in ("p50", "p99")
     ]  # fmt: skip
     cores = [
-        Series(name, [load.wish.rate for load in loads], [load.cpu[name] for load in loads]) for name in (loads[0].cpu if loads else ())
+        Series(name, [load.wish.rate for load in loads], [load.cpu[name] for load in loads])
+        for name in (loads[0].cpu if loads else ())
     ]
     plots = [
         Plot("latency", "Latency against rate", "messages/s", "ms", series, log_x=True, log_y=True),
         Plot("cores", "Cores of each process against rate", "messages/s", "cores", cores, log_x=True),
     ]
-    return Result(rows=rows, plots=plots, notes=[note for load in loads for note in notes_of(load)], limit=limit_of(loads[-1]))
+    return Result(
+        rows=rows, plots=plots, notes=[note for load in loads for note in notes_of(load)], limit=limit_of(loads[-1])
+    )
 
 
 def summary(load: Load, stage: str) -> dict[str, float]:
@@ -128,5 +134,12 @@ def _targets(loads: list[Load]) -> list[Target]:
         numbers = summary(load, stage)
         reached = numbers["mean ms"] <= mean and numbers["p99 ms"] <= p99
         text = f"mean {numbers['mean ms']:.1f} ms, p99 {numbers['p99 ms']:.1f} ms"
-        found.append(Target(f"→ {stage} at 35,000/s: mean ≤ {mean} ms, p99 ≤ {p99} ms", text, reached, "" if reached else limit_of(load)))
+        found.append(
+            Target(
+                f"→ {stage} at 35,000/s: mean ≤ {mean} ms, p99 ≤ {p99} ms",
+                text,
+                reached,
+                "" if reached else limit_of(load),
+            )
+        )
     return found

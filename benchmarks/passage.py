@@ -43,7 +43,10 @@ def load_trace(stack: Stack, name: str) -> dict[str, npt.NDArray[Any]]:
 
 def measure_passage(stack: Stack, begin_ns: int, end_ns: int) -> Passage:
     """Latencies of the messages that should have been sent in a window; the workers must have stopped, the warehouse not."""
-    parts = [_of_stream(stack, stream, table, begin_ns, end_ns) for stream, table in ((DEPTH, "depth_updates"), (LEVEL1, "quotes"))]
+    parts = [
+        _of_stream(stack, stream, table, begin_ns, end_ns)
+        for stream, table in ((DEPTH, "depth_updates"), (LEVEL1, "quotes"))
+    ]
     sent = np.concatenate([part.sent for part in parts])
     if not len(sent):
         raise NotMeasurable("no message was sent in the measured window")
@@ -85,7 +88,9 @@ def _first_at_or_above(marks: Int64, seq: Int64) -> Int64:
     return passed
 
 
-def part_seconds(stack: Stack, names: tuple[str, ...], begin_ns: int, end_ns: int) -> dict[str, dict[str, tuple[float, float, float]]]:
+def part_seconds(
+    stack: Stack, names: tuple[str, ...], begin_ns: int, end_ns: int
+) -> dict[str, dict[str, tuple[float, float, float]]]:
     """Process → part → (calls, wall s, CPU s) in the whole seconds of a window, the costly ones first."""
     found = {}
     for name in names:
@@ -106,7 +111,9 @@ def check_complete(stack: Stack, made: dict[str, int], since_ns: int) -> tuple[i
         tables = ("depth_updates",) if stream == DEPTH else ("quotes", "trades")
         window = f"stream = '{stream}' AND ts_event >= fromUnixTimestamp64Nano({since_ns})"
         live = {"trades": window}
-        union = " UNION ALL ".join(f"SELECT seq FROM l2.{table} WHERE {live.get(table, window + ' AND snapshot = 0')}" for table in tables)
+        union = " UNION ALL ".join(
+            f"SELECT seq FROM l2.{table} WHERE {live.get(table, window + ' AND snapshot = 0')}" for table in tables
+        )
         ((distinct,),) = stack.rows(f"SELECT uniqExact(seq) FROM ({union})")
         for table in (*tables, "book_snapshots") if stream == DEPTH else tables:
             ((rows, seqs),) = stack.rows(f"SELECT count(), uniqExact(seq) FROM l2.{table} WHERE stream = '{stream}'")

@@ -96,15 +96,19 @@ class Stack:
 
     def start_all(self) -> None:
         """Market and warehouse first, then the workers; returns when all are live and every symbol is watched."""
-        self._write_symbols()
+        self.write_symbols()
         self.start("simulator", "warehouse")
         self.until_live("simulator", "warehouse")
         self.start(*self.deliveries)
         self.until_live(*self.deliveries)
         self.start(*COLLECTORS)
-        self.until("every symbol watched", lambda: all(self.numbers(name).get("watched", 0) >= self.symbols for name in COLLECTORS))
+        self.until(
+            "every symbol watched",
+            lambda: all(self.numbers(name).get("watched", 0) >= self.symbols for name in COLLECTORS),
+        )
 
-    def _write_symbols(self) -> None:
+    def write_symbols(self) -> None:
+        """The symbols file: every symbol of the market."""
         width = max(3, len(str(self.symbols - 1)))
         names = [f"SYM{number:0{width}d}" for number in range(self.symbols)]
         self.settings.symbols_file.write_text(SYMBOLS_FILE.format(names=json.dumps(names)))
@@ -114,7 +118,9 @@ class Stack:
         for name in names:
             environment = self.environment | ({TRACE: str(self.trace_file(name))} if self.traced else {})
             with (self.home / f"{name}.out").open("ab") as out:
-                self.processes[name] = subprocess.Popen(self.commands[name], env=environment, stdout=out, stderr=out, cwd=self.home)
+                self.processes[name] = subprocess.Popen(
+                    self.commands[name], env=environment, stdout=out, stderr=out, cwd=self.home
+                )
 
     def stop(self, *names: str) -> None:
         """SIGTERM, one after the other; NotMeasurable when one does not end well."""
@@ -175,7 +181,10 @@ class Stack:
 
     def until_live(self, *names: str) -> float:
         """Wait until the processes say that they are live."""
-        return self.until(f"{', '.join(names)} live", lambda: all((beat := self.beat(name)) and beat.state == "live" for name in names))
+        return self.until(
+            f"{', '.join(names)} live",
+            lambda: all((beat := self.beat(name)) and beat.state == "live" for name in names),
+        )
 
     def delivered(self, name: str) -> int:
         """Lines of both streams that a delivery says are in its sink."""

@@ -88,7 +88,9 @@ class Trace:
         """Write it all."""
         arrays = {f"mark {name}": np.array(values, np.int64).reshape(-1, 2) for name, values in self.marks.items()}
         for part in sorted({part for part, _ in self.parts}):
-            arrays[f"part {part}"] = np.array([[second, *sums] for (name, second), sums in sorted(self.parts.items()) if name == part])
+            arrays[f"part {part}"] = np.array(
+                [[second, *sums] for (name, second), sums in sorted(self.parts.items()) if name == part]
+            )
         np.savez(path, **arrays)  # type: ignore[arg-type]  # the stub takes names for options
 
 
