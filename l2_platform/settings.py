@@ -360,9 +360,14 @@ class DiskSettings(Section):
     """What must stay free."""
 
     reserve_bytes: Bytes = 2 << 30
-    """Below this JSONL is shed; below a quarter of it everything stops cleanly, journal last, bytes."""
+    """Below this JSONL is shed; below a quarter everything but the recording stops; below a sixteenth recording waits, bytes."""
     check_s: Seconds = 5.0
     """Time between two looks, s."""
+
+    @property
+    def recording_bytes(self) -> int:
+        """Recording needs this much free space."""
+        return self.reserve_bytes // 16
 
 
 class SupervisionSettings(Section):

@@ -122,7 +122,7 @@ class Collector:
             self._follow_intent()
         if now - self._disk_at_ns >= self._settings.disk.check_s * 1e9:
             self._disk_at_ns = now
-            if self._free_bytes() < self._settings.disk.reserve_bytes // 4:
+            if self._free_bytes() < self._settings.disk.recording_bytes:
                 self.stop("disk")
         self._beat(self._state)
 
@@ -225,16 +225,16 @@ class Collector:
     # ── disk and signs of life ────────────────────────────────────────────────
 
     def _free_bytes(self) -> int:
-        return self._outside.free_bytes(self._settings.home)
+        return self._outside.free_bytes(self._settings.journal_dir)
 
     def _room_at_start(self) -> bool:
         """Whether recording may begin: a managed collector waits for room (a restart loop would not make any), others say so."""
-        least = self._settings.disk.reserve_bytes // 4
+        least = self._settings.disk.recording_bytes
         if self._free_bytes() >= least:
             return True
         if not self._managed:
             raise ConfigError(
-                f"{self._settings.home} has {self._free_bytes() >> 20} MiB free, recording needs {least >> 20} (a quarter of "
+                f"{self._settings.journal_dir} has {self._free_bytes() >> 20} MiB free, recording needs {least >> 20} (a sixteenth of "
                 "disk.reserve_bytes): free some space or lower L2_DISK__RESERVE_BYTES"
             )
         self._log.error("no_room", free_bytes=self._free_bytes(), needed_bytes=least)

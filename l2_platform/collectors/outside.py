@@ -30,7 +30,9 @@ class Outside:
         """Where the log goes; None is stderr."""
 
     def free_bytes(self, folder: Path) -> int:
-        """Bytes that may still be written below `folder`."""
+        """Bytes that may still be written below `folder`, which need not exist yet."""
+        while not folder.exists():
+            folder = folder.parent
         state = os.statvfs(folder)
         return state.f_bavail * state.f_frsize
 

@@ -4,6 +4,7 @@ Each step leaves something that running again completes: temporary file → fsyn
 line → unlink. `python -m l2_platform.journal.sealer` is the low-priority worker that does it for every stream.
 """
 
+import errno
 import hashlib
 import mmap
 import os
@@ -13,6 +14,7 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import zstandard
@@ -76,12 +78,14 @@ class _Facts:
 
 
 def seal_closed(
-    root: Path, stream: str, settings: JournalSettings, *, calls: Syscalls | None = None, on_block: Callable[[], None] | None = None
-) -> list[Entry]:
+    root: Path, stream: str, settings: JournalSettings, *, calls: Syscalls | None = None, on_block: Callable[[], None] | None = None,
+    room: Callable[[], int] | None = None,
+) -> list[Entry]:  # fmt: skip
     """Seal every closed segment of a stream; what was sealed now. Running it again after a crash completes what was begun.
 
     Closed is a segment with a later one in its date, or in a date that is not the stream's newest, or of an import.
-    JournalUnwritable when the disk refuses; nothing is lost then.
+    `room` tells the bytes that sealing may take: the copy needs space before the raw file gives it back, and the recording comes first.
+    JournalUnwritable when the disk refuses or has no room; nothing is lost then.
     """
     calls = calls or Syscalls()
     done: list[Entry] = []
@@ -94,6 +98,8 @@ def seal_closed(
             if file.raw is None or (last and session_date == dates[-1] and source_of(stream) == "live"):
                 continue
             later = None if last else files[index + 1]
+            if room is not None:
+                _refuse_without_room(file.raw, stream, room())
             try:
                 entry = _seal(folder, stream, session_date, file, later, settings, calls, on_block or (lambda: None))
             except OSError as error:
@@ -104,6 +110,16 @@ def seal_closed(
             if entry is not None:
                 done.append(entry)
     return done
+
+
+def _refuse_without_room(raw: Path, stream: str, room: int) -> None:
+    with suppress(FileNotFoundError):  # sealed this moment by another
+        size = raw.stat().st_size
+        if size > room:
+            raise JournalUnwritable(
+                f"{raw}: not sealed: its copy may take {size >> 20} MiB, {max(room, 0) >> 20} are to spare; it is sealed later",
+                stream=stream, errno=errno.ENOSPC,
+            )  # fmt: skip
 
 
 def _seal(
@@ -267,6 +283,12 @@ def _note(facts: _Facts, frame: Frame, view: memoryview) -> None:
         facts.first_seq = frame.seq_first
 
 
+def _room(settings: Settings) -> int:
+    """Bytes that sealing may take without taking them from the recording."""
+    state = os.statvfs(settings.journal_dir)
+    return state.f_bavail * state.f_frsize - settings.disk.recording_bytes
+
+
 def run_sealer(settings: Settings, stop_event: threading.Event, clock: Clock) -> None:
     """Seal every stream until `stop_event`; waits for the lease when another sealer runs."""
     log = get_logger(WORKER)
@@ -302,7 +324,9 @@ def run_sealer(settings: Settings, stop_event: threading.Event, clock: Clock) ->
                 error = ""
                 for stream in list_streams(settings.journal_dir):
                     try:
-                        for entry in seal_closed(settings.journal_dir, stream, settings.journal, on_block=on_block):
+                        for entry in seal_closed(
+                            settings.journal_dir, stream, settings.journal, on_block=on_block, room=partial(_room, settings)
+                        ):
                             sealed, raw_bytes = sealed + 1, raw_bytes + entry.raw_bytes
                             packed_bytes += entry.bytes
                             log.info(

@@ -87,7 +87,7 @@ AT_LIMIT: Final[dict[str, str]] = {
     "simulator.trades_max": "the oldest trade is forgotten",
     "simulator.recording_bytes_max": "the recording is refused: play a part of it",
     "simulator.ledger_bytes_max": "the ledger says `full` and ends; the market goes on",
-    "disk.reserve_bytes": "JSONL stops first; below a quarter everything stops cleanly, the journal last",
+    "disk.reserve_bytes": "JSONL stops first; below a quarter all but the recording and the sealer, below a sixteenth recording waits",
     "disk.check_s": "free space is looked at again",
     "supervision.heartbeat_s": "the next heartbeat is written",
     "supervision.hung_s": "the watchdog kills the worker; the process manager starts it again",

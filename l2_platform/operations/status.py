@@ -108,12 +108,12 @@ def read_status(settings: Settings, clock: Clock) -> Status:
     state = record.state if record else disk.DiskState.OK
     if state is not disk.DiskState.OK:
         reasons.append(
-            f"disk: {'JSONL is stopped' if state is disk.DiskState.SHED else 'everything was stopped'} for want of space"
+            f"disk: {'JSONL is' if state is disk.DiskState.SHED else 'files, tables and Dagster are'} stopped for want of space"
         )
     if running is None and not reasons:
         overall = Overall.NOT_RUNNING
     elif running is None:
-        overall = Overall.NOT_RUNNING if state is disk.DiskState.STOPPED else Overall.DEGRADED
+        overall = Overall.DEGRADED
     else:
         overall = Overall.DEGRADED if reasons else Overall.HEALTHY
     if hint:

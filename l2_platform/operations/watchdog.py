@@ -17,12 +17,10 @@ from l2_platform.monitoring.logs import configure_logging, get_logger
 from l2_platform.operations import disk
 from l2_platform.operations.disk import DiskRecord, DiskState
 from l2_platform.operations.kernels import WARM_S_MAX
-from l2_platform.operations.plan import Health, Part, Phase, plan_parts
+from l2_platform.operations.plan import Health, Part, plan_parts
 from l2_platform.operations.supervisord import Process, Supervisor
 from l2_platform.settings import Settings, SupervisionSettings, load_settings
 
-DISK_STOP_ORDER = (Phase.DAGSTER, Phase.DELIVER, Phase.STORE, Phase.COLLECT, Phase.FEED)
-"""For want of space: what writes most stops first, the journal last."""
 LOOK_S = 1.0
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 """Unit of a process's start time, which counts from the start of the machine as monotonic time does."""
@@ -86,11 +84,11 @@ class Watchdog:
         self._silences = Silences()
         self._disk_at_ns = 0
         record = disk.read_record(settings)
-        shed = record is not None and record.state is DiskState.SHED
-        self._disk: DiskState = DiskState.SHED if shed else DiskState.OK
+        self._disk: DiskState = record.state if record is not None else DiskState.OK
+        self._given_up: set[str] = set(record.given_up) if record is not None else set()
 
     def run(self) -> None:
-        """Until SIGTERM, or until everything was stopped for want of disk."""
+        """Until SIGTERM."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: self._stop())
         self._lease.acquire(wait=True)
@@ -101,7 +99,10 @@ class Watchdog:
                 # The process manager is gone; workers go on, and so do we: the next `l2 up` adopts all of us.
                 self._log.warning("process_manager_silent", error=error.message)
                 processes = {}
-            self.look(processes)
+            try:
+                self.look(processes)
+            except L2Error as error:
+                self._log.warning("process_manager_refused", error=error.message)
             self._heartbeat.beat("live", kills=self._kills, disk=self._disk.value)
             self._clock.sleep(LOOK_S)
         self._heartbeat.beat("stopped", kills=self._kills)
@@ -130,34 +131,37 @@ class Watchdog:
             return
 
     def _look_at_disk(self, processes: Mapping[str, Process]) -> None:
-        free = disk.free_bytes(self._settings.home)
+        """Stop what there is no room for, start what there is room for again. Looked at anew each time: others start parts, too."""
+        free = disk.free_bytes(self._settings.journal_dir)
         state = disk.next_state(self._disk, free, self._settings.disk.reserve_bytes)
-        if state is self._disk:
+        running = {name for name, process in processes.items() if process.running}
+        stopping = [name for name in disk.not_wanted(state, self._parts) if name in running]
+        starting = disk.to_start(self._given_up, state, self._parts)
+        if state is self._disk and not stopping and not starting:
             return
-        self._log.warning("disk_state_changed", before=self._disk.value, now=state.value, free_bytes=free)
+        self._log.warning(
+            "disk_state", before=self._disk.value, now=state.value, free_bytes=free, stops=stopping, starts=starting
+        )
+        self._given_up = self._given_up.difference(starting).union(stopping)
         self._disk = state
+        record = DiskRecord(state, free, self._clock.now_ns(), tuple(sorted(self._given_up)))
         try:
-            disk.write_record(self._settings, DiskRecord(state, free, self._clock.now_ns()))
+            disk.write_record(self._settings, record)
         except OSError as error:
             self._log.error("disk_state_not_written", error=str(error))
-        if state is DiskState.STOPPED:
-            self._stop_everything()
-        elif "deliver-jsonl" in processes:
-            if state is DiskState.SHED:
-                self._supervisor.stop("deliver-jsonl")
-            else:
-                self._supervisor.start("deliver-jsonl")
+        self._stop_in_order(stopping)
+        for name in starting:
+            self._supervisor.start(name)
 
-    def _stop_everything(self) -> None:
-        for phase in DISK_STOP_ORDER:
-            names = [part.name for part in self._parts if part.phase is phase]
-            for name in names:
+    def _stop_in_order(self, names: list[str]) -> None:
+        """Each phase has ended before the next is told: deliveries finish while there is a warehouse."""
+        phases = {part.name: part.phase for part in self._parts}
+        for phase in dict.fromkeys(phases[name] for name in names):
+            wave = [name for name in names if phases[name] is phase]
+            for name in wave:
                 self._supervisor.stop(name)
-            left = self._supervisor.wait_stopped(names, self._settings.supervision.stop_s)
-            for name in left:
+            for name in self._supervisor.wait_stopped(wave, self._settings.supervision.stop_s):
                 self._supervisor.kill(name)
-        self._stopping = True
-        self._supervisor.shut_down()
 
 
 def main() -> int:
