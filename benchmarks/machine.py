@@ -25,12 +25,26 @@ def facts(folder: Path) -> dict[str, str]:
     return {
         "cpu": _cpu_model(),
         "cores": str(os.cpu_count()),
+        "caches": caches(),
         "memory": f"{psutil.virtual_memory().total / 2**30:.1f} GiB",
         "kernel": f"{platform.system()} {platform.release()}",
         "filesystem": filesystem(folder),
         "python": platform.python_version(),
         "packages": ", ".join(f"{name} {found}" for name in PACKAGES if (found := _version(name))),
     }
+
+
+def caches() -> str:
+    """Caches of the first core: "L1d 48K, L2 2048K, L3 36864K"; empty where the kernel does not tell."""
+    found = {}
+    for folder in sorted(Path("/sys/devices/system/cpu/cpu0/cache").glob("index*")):
+        try:
+            level, kind, size = ((folder / name).read_text(encoding="ascii").strip() for name in ("level", "type", "size"))
+        except OSError:
+            continue
+        if kind != "Instruction":
+            found[f"L{level}{'d' if kind == 'Data' else ''}"] = size
+    return ", ".join(f"{name} {size}" for name, size in found.items())
 
 
 def filesystem(folder: Path) -> str:

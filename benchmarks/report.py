@@ -13,7 +13,7 @@ from benchmarks.drawing import draw
 from benchmarks.results import FOLDER, load_all
 
 PAGE_NAME = "benchmarks.md"
-MACHINE = ("cpu", "cores", "memory", "kernel", "filesystem", "python", "packages")
+MACHINE = ("cpu", "cores", "caches", "memory", "kernel", "filesystem", "python", "packages")
 INTRODUCTION = """\
 # Benchmarks
 
