@@ -13,6 +13,7 @@ import numpy as np
 
 from l2_platform.book.engine import BookEngine
 from l2_platform.delivery.gaps import GapTracker
+from l2_platform.delivery.gathering import merge
 from l2_platform.delivery.rows import DEPTH_ROW_KINDS, RAW_BYTES_MAX, RowBuilder
 from l2_platform.feeds.iqfeed.decode_depth import DepthDecoder
 from l2_platform.feeds.iqfeed.decode_history import HistoryDecoder
@@ -121,7 +122,7 @@ class Pipeline:
                 self._damage(item, events)
         tables.append(builder.feed_events(events))
         tables.append(builder.gap_events(self.gaps.take(), ts_written))
-        return _merge([table for table in tables if table is not None])
+        return merge([table for table in tables if table is not None])
 
     def advance(self, items: list[Item]) -> None:
         """Like `process`, without rows: only the books move."""
@@ -263,7 +264,7 @@ class Pipeline:
         """State for a checkpoint: JSON-able but for `books` (bytes)."""
         return {
             "version": STATE_VERSION, "stream": self.stream, "session_date": self.session_date, "seq": self.seq,
-            "ordinal": self._ordinal, "last_status": self._last_status, "symbols": self.symbols.names,
+            "ordinal": self._ordinal, "last_status": self._last_status, "symbols": list(self.symbols.names),
             "decoder": self.decoder.state() if self.decoder is not None else None, "gaps": self.gaps.state(),
             "books": self.engine.dump() if self.engine is not None else b"",
         }  # fmt: skip
@@ -279,20 +280,3 @@ class Pipeline:
         self.gaps.restore(state["gaps"])
         if self.engine is not None:
             self.engine.load(state["books"])
-
-
-def _merge(tables: list[TableBatch]) -> list[TableBatch]:
-    """One batch a table: several blocks of one read become one insert."""
-    groups: dict[str, list[TableBatch]] = {}
-    for table in tables:
-        groups.setdefault(table.table, []).append(table)
-    return [group[0] if len(group) == 1 else _concatenate(group) for group in groups.values()]
-
-
-def _concatenate(group: list[TableBatch]) -> TableBatch:
-    first = group[0]
-    columns: dict[str, Any] = {}
-    for name, column in first.columns.items():
-        parts = [table.columns[name] for table in group]
-        columns[name] = [value for part in parts for value in part] if isinstance(column, list) else np.concatenate(parts)
-    return TableBatch(first.table, first.stream, first.session_date, first.source, first.symbols, columns)
