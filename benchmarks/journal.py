@@ -143,9 +143,11 @@ def journal_seal(ctx: Context) -> Result:
     """
     settings = JournalSettings()
     rows: list[Row] = []
+    strongest: dict[str, float] = {}
     for shape in SHAPES:
         lines = GeneratedMarket(ctx.pick(10, 1_000), shape).depth(ctx.pick(3_000, 600_000))
         rows.append(_seal_row(ctx, "generated", shape, lines, settings))
+        strongest[shape] = _strongest(ctx, lines.head(ctx.pick(3_000, 50_000)))
     if ctx.market_data is not None:
         for shape, (name, times) in RECORDED.items():
             lines = recorded_hour(ctx.market_data, name, ctx.pick(1, times))
@@ -153,7 +155,13 @@ def journal_seal(ctx: Context) -> Result:
     notes = [f"zstd level {settings.compression_level}, blocks of {settings.block_bytes >> 10} KiB."]
     if ctx.market_data is None:
         notes.append("The recorded hour was not there.")
-    return Result(rows=rows, notes=notes, targets=_seal_targets(rows), limit=_seal_limit(rows), plots=[_levels(ctx, settings)])
+    return Result(
+        rows=rows,
+        notes=notes,
+        targets=_seal_targets(rows, strongest),
+        limit=_seal_limit(rows),
+        plots=[_levels(ctx, settings)],
+    )
 
 
 def recorded_hour(folder: Path, name: str, times: int = 1) -> Lines:
@@ -204,17 +212,31 @@ def _packed_sizes(path: Path, level: int, block_bytes: int) -> Iterator[int]:
             yield len(packer.compress(block))
 
 
-def _seal_targets(rows: list[Row]) -> list[Target]:
+def _seal_targets(rows: list[Row], strongest: dict[str, float]) -> list[Target]:
+    """`strongest`: what zstd's level 19 makes of the generated lines of a shape, % of raw."""
     targets = []
     for shape, most in RATIO_MAX.items():
         found = {str(row["lines"]): row["sealed, % of raw"] for row in rows if row["shape"] == shape}
         held = [value for value in found.values() if isinstance(value, float)]
         measured = ", ".join(f"{name} {value:.1f} %" for name, value in found.items())
-        targets.append(Target(f"sealed ≤ {most:g} % of raw, {shape}", measured, max(held) <= most))
+        why = (
+            f"generated lines jump between symbols, venues and prices at random, so that even level 19 leaves {strongest[shape]:.1f} %"
+            " (too slow to keep up); lines of one real stock repeat themselves more"
+        )
+        targets.append(Target(f"sealed ≤ {most:g} % of raw, {shape}", measured, max(held) <= most, why))
     speeds = [row["MB/s"].median for row in rows if isinstance(row["MB/s"], Spread)]
     reached = min(speeds) >= SEAL_RATE_MIN
     targets.append(Target(f"≥ {SEAL_RATE_MIN:g} MB/s a core", f"{min(speeds):.0f}–{max(speeds):.0f} MB/s", reached))
     return targets
+
+
+def _strongest(ctx: Context, lines: Lines) -> float:
+    """% of raw after the strongest compression there is."""
+    path = ctx.scratch / "strongest"
+    path.write_bytes(lines.data)
+    packed = sum(_packed_sizes(path, 19, 1 << 20))
+    path.unlink()
+    return 100 * packed / len(lines.data)
 
 
 def _seal_limit(rows: list[Row]) -> str:
