@@ -129,7 +129,8 @@ def show(figure: Figure, result: Result, seconds: float) -> None:
         for line in tables.plain(list(rows)):
             print(f"    {line}")
     for target in result.targets:
-        print(f"  {'reached' if target.reached else 'MISSED '}  {target.what}: {target.measured}{'' if target.reached or not target.why else f' ({target.why})'}")
+        why = "" if target.reached or not target.why else f" ({target.why})"
+        print(f"  {'reached' if target.reached else 'MISSED '}  {target.what}: {target.measured}{why}")
     for note in result.notes:
         print(f"  {note}")
     if result.limit:
