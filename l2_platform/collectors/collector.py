@@ -69,8 +69,13 @@ class Collector:
 
     def run(self) -> int:
         """Work until told to stop: 0 after a clean stop (a full disk included), 75 when another process has this stream."""
-        for folder in ("leases", "heartbeats", "desired", "durable"):
-            (self._settings.run_dir / folder).mkdir(parents=True, exist_ok=True)
+        try:
+            for folder in ("leases", "heartbeats", "desired", "durable"):
+                (self._settings.run_dir / folder).mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            if self._managed:
+                self._clock.sleep(_DISK_WAIT_S)  # it is started again at once, and would only turn in a circle
+            raise L2Error(f"cannot make folders in {self._settings.run_dir}: {error.strerror}; mend that, then start again") from error
         lease = Lease(self._settings.run_dir / "leases" / self._worker, self._outside.locks)
         lease.acquire(wait=self._managed)
         self._outside.on_stop_signals(self.stop)

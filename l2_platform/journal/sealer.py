@@ -357,7 +357,11 @@ def main() -> int:
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    run_sealer(settings, stop, SystemClock())
+    try:
+        run_sealer(settings, stop, SystemClock())
+    except L2Error as error:
+        sys.stderr.write(f"error: {error.message}\n")
+        return error.exit_code
     return 0
 
 

@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from l2_platform.clock import Clock
-from l2_platform.errors import LeaseHeld
+from l2_platform.errors import L2Error, LeaseHeld
 from l2_platform.monitoring.atomic import write_atomic
 
 WAIT_STEP_S = 0.05
@@ -57,12 +57,15 @@ class Lease:
         """Take the lease; True when it is ours.
 
         Without `wait` LeaseHeld when another process (or object) has it. With `wait` until it is free, at once when the holder
-        dies; False when `stop` was set before.
+        dies; False when `stop` was set before. L2Error when the file cannot be made.
         """
         if self.held:
             return True
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        fd = self._files.open(self.path)
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            fd = self._files.open(self.path)
+        except OSError as error:
+            raise L2Error(f"cannot take the lease {self.path}: {error.strerror}; mend that, then start again") from error
         try:
             if not self._lock(fd, wait, stop):
                 self._files.close(fd)
@@ -76,8 +79,9 @@ class Lease:
         except BaseException:
             self._files.close(fd)
             raise
-        os.ftruncate(fd, 0)
-        os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
+        with suppress(OSError):  # who holds it is only for messages; the lock counts, also on a full disk
+            os.ftruncate(fd, 0)
+            os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
         self._fd = fd
         return True
 

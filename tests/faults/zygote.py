@@ -47,6 +47,16 @@ def needs_strace() -> None:
         pytest.skip("needs strace that may trace processes")
 
 
+def unshare() -> list[str]:
+    """The command that gives a process mounts of its own; skips the test where that is not allowed."""
+    command = ["unshare", "--mount", "--propagation", "private", *([] if os.getuid() == 0 else ["--map-root-user"])]
+    if shutil.which("unshare") is None:
+        pytest.skip("needs unshare")
+    if subprocess.run([*command, "true"], check=False, capture_output=True).returncode != 0:
+        pytest.skip("needs unshare that may make mounts of its own")
+    return command
+
+
 class Worker:
     """A forked worker, perhaps with a strace beside it."""
 
@@ -107,13 +117,15 @@ class Worker:
 class Zygote:
     """The process that forks workers; a context manager."""
 
-    def __init__(self, *roles: str, cache: Path) -> None:
+    def __init__(self, *roles: str, cache: Path, own_mounts: bool = False) -> None:
+        """`own_mounts`: it and its workers see file systems that nobody else sees, and that are gone when it ends."""
         self._roles = roles
         self._cache = cache
+        self._prefix = unshare() if own_mounts else []
         self._process: subprocess.Popen[str] | None = None
 
     def __enter__(self) -> "Zygote":
-        command = [sys.executable, "-m", "tests.faults.zygote", str(self._cache), *self._roles]
+        command = [*self._prefix, sys.executable, "-m", "tests.faults.zygote", str(self._cache), *self._roles]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         assert self._ask({"ready": 1}) == 1
         return self
@@ -139,6 +151,15 @@ class Zygote:
                 assert time.monotonic() < end
                 time.sleep(0.001)
         return worker
+
+    def seen(self, path: Path) -> Path:
+        """How a path of the workers is reached from here."""
+        assert self._process is not None
+        return Path(f"/proc/{self._process.pid}/root") / path.relative_to("/")
+
+    def mount(self, folder: Path, options: str) -> None:
+        """A file system in memory on a folder, e.g. `size=2m`, or other options for one that is there (`remount,size=4m`)."""
+        assert self._ask({"mount": str(folder), "options": options}) == 0
 
     def status(self, pid: int) -> int | None:
         """The wait status of a worker that ended, else None."""
@@ -188,6 +209,9 @@ def _serve() -> None:
             answer = os.fork()
             if answer == 0:
                 _run(question, mains)
+        elif "mount" in question:
+            command = ["mount", "-t", "tmpfs", "-o", question["options"], "tmpfs", question["mount"]]
+            answer = subprocess.run(command, check=False, stdout=sys.stderr).returncode
         elif "status" in question:
             with contextlib.suppress(ChildProcessError):
                 while (found := os.waitpid(-1, os.WNOHANG))[0]:
