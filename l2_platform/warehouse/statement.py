@@ -60,6 +60,13 @@ def parse_statement(raw: bytes) -> Statement:
     return Statement(verb, raw.rstrip(b"; \t\r\n"), _trailing_format(raw))
 
 
+def settings_place(sql: bytes) -> int:
+    """Where the SETTINGS clause of an INSERT begins; its length when it has none."""
+    words = [(word, start) for word, start, _, depth in _words(sql) if not depth]
+    # a table may be called so too
+    return next((start for word, start in words[3:] if word == "SETTINGS"), len(sql))
+
+
 def _tokens(raw: bytes) -> Iterator[tuple[str, bytes, int, int, int]]:
     """(kind, text, start, end, depth) of everything but space and comments."""
     depth = 0

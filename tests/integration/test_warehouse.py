@@ -26,7 +26,7 @@ from l2_platform.settings import Settings, WarehouseSettings, load_settings
 from l2_platform.warehouse.client import connect
 from l2_platform.warehouse.errors import QueryFailed
 from l2_platform.warehouse.http import ConnectionLost, PlainClient
-from l2_platform.warehouse.schema import migrate
+from l2_platform.warehouse.schema import load_migrations, migrate
 from l2_platform.warehouse.start import ensure_warehouse, read_record, record_path, warehouse_password
 
 pytestmark = pytest.mark.integration
@@ -265,8 +265,28 @@ def test_readers_and_writers_work_side_by_side(settings: Settings, client: Clien
     assert client.command("SELECT count() FROM test.t") == 4000
 
 
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [("ADD CONSTRAINT small CHECK a < 5", 469), ("MODIFY SETTING parts_to_throw_insert = 1, parts_to_delay_insert = 1", 252)],
+    ids=["constraint", "too-many-parts"],
+)
+def test_an_insert_that_fails_behind_its_parser_is_told(settings: Settings, client: Client, change: str, code: int) -> None:
+    """With the data in the body, as a sink sends it."""
+    client.command("CREATE DATABASE IF NOT EXISTS test")
+    client.command("CREATE OR REPLACE TABLE test.limited (a UInt64) ENGINE = MergeTree ORDER BY a")
+    own = plain(settings)
+    for value in (1, 2):
+        own.insert("INSERT INTO test.limited (a) FORMAT TabSeparated", b"%d\n" % value, f"fine-{code}-{value}", {})
+    client.command(f"ALTER TABLE test.limited {change}")
+    with pytest.raises(QueryFailed) as caught:
+        own.insert("INSERT INTO test.limited (a) SETTINGS max_insert_threads = 1 FORMAT TabSeparated", b"7\n", f"not-{code}", {})
+    assert caught.value.code == code
+    assert own.query("SELECT count() FROM test.limited") == [["2"]]
+    own.close()
+
+
 def test_migrations_run_once_and_explain_every_column(settings: Settings, client: Client) -> None:
-    assert migrate(client, "test") == [1, 2]
+    assert migrate(client, "test") == [migration.version for migration in load_migrations()]
     assert migrate(client, "test") == []
     silent = "SELECT table, name FROM system.columns WHERE database = 'test' AND comment = '' AND table != 'gaps'"
     assert client.query(silent).result_rows == []
