@@ -148,7 +148,10 @@ class GapTracker:
                 self._open("late_subscription", self.session_start, seq, {"started": ts})
             return
         evidence = {"clean": bool(fields.get("clean")), "lost_tail_bytes": fields.get("lost_tail_bytes", 0)}
-        since = self.last_data if self.last_data != NULL_TS else int(last or ts)
+        since = self.last_data
+        if since == NULL_TS:
+            # `last` may be of a note that was written without a link: this date has had nothing since its begin.
+            since = int(last or ts) if self.session_start == NULL_TS else min(int(last or ts), self.session_start)
         self._open("stopped" if fields.get("clean") else "restart", since, seq, evidence)
 
     def _watched(self, symbols: list[str], ts: int, seq: int) -> None:

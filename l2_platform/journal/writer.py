@@ -96,6 +96,8 @@ class JournalWriter:
         self._state = nothing
         self._durable = nothing
         self._cut_to: int | None = None
+        self._ragged = False
+        """A frame was begun and cut off again, and the disk may not know of the cut."""
         self._kept: deque[tuple[int, bytes, bytes]] = deque()
         self._syncing = False
         self._suspect: OSError | None = None
@@ -223,6 +225,7 @@ class JournalWriter:
             end = self._calls.write_all(self._fd, [header, payload], position.offset)
             self._cut_to = None
         except OSError as error:
+            self._ragged = True
             with suppress(OSError):  # tried again before the next frame, which would overwrite it anyway
                 self._cut_back()
             raise self._unwritable("write", error) from error
@@ -343,6 +346,7 @@ class JournalWriter:
             self._close_quietly(old)
         self._kept.clear()
         self._cut_to = None
+        self._ragged = False
         self._suspect = None
         self._segment_ns = created_ns
         self._header_end = len(header)
@@ -393,8 +397,9 @@ class JournalWriter:
         self._changed.wait_for(lambda: not self._syncing)
         if self._suspect is not None:
             self._replace()
-        if self._durable.position != self._state.position:
+        if self._durable.position != self._state.position or self._ragged:
             try:
+                self._cut_back()
                 self._calls.fdatasync(self._fd)
             except InterruptedError:
                 self._settle()
@@ -402,6 +407,7 @@ class JournalWriter:
                 self._suspect = error
                 self._replace()
             else:
+                self._ragged = False
                 self._acknowledge(self._state)
 
     def _acknowledge(self, state: _State) -> None:

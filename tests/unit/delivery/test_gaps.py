@@ -139,3 +139,11 @@ def test_last_byte_of_the_date_before_its_end_leaves_the_gap_at_the_new_dates_be
     gaps.on_control("session", {"session_date": 20261120, "reset": True, "last_byte_ns": 9 * S}, 10 * S + 1, 0)
     gaps.on_control("connect", {}, 12 * S, 0)
     assert [gap.ts_from for gap in gaps.take()] == [10 * S]
+
+
+def test_restart_in_a_new_date_is_a_gap_from_its_begin_though_the_last_note_is_younger() -> None:
+    gaps = tracker(session_start=10 * S)
+    gaps.on_control("session", {"session_date": 20261120, "reset": True}, 12 * S, 0)
+    gaps.on_control("collector_start", {"clean": False, "last_ts": 11 * S, "lost_tail_bytes": 0}, 12 * S, 0)
+    (opened,) = gaps.take()
+    assert (opened.cause, opened.ts_from) == ("restart", 10 * S)

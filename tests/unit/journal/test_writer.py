@@ -396,3 +396,27 @@ def test_writer_whose_thread_died_says_so_instead_of_waiting(stream):
         writer.append(b"b\n", 1, 10, 1)
     writer.close()
     assert stream.lines() == {1: b"a\n"}
+
+
+def test_frame_that_was_cut_off_again_is_gone_for_good_before_the_next_segment_begins(stream):
+    """Else a power cut after the rotation brings its bytes back, behind where the next segment says that this one ends."""
+    disk = FailingDisk()
+    writer = stream.opened(calls=disk, segment_s_max=5)
+    writer.append(b"first\n", 1, 10, 1)
+    writer.sync()
+    disk.chunk = 10
+    written = writer.written.offset
+    disk.fail = lambda name, call: no_space() if name == "writev" and size_of(stream) > written else None
+    with pytest.raises(JournalUnwritable):
+        writer.append(b"second\n", 1, 11, 1)
+    disk.fail, disk.chunk = lambda name, call: None, None
+    stream.clock.sleep(6)
+    disk.log.clear()
+    writer.append(b"second\n", 1, 12, 1)
+    assert disk.log.index("fdatasync") < disk.log.index("open")
+    writer.close()
+    assert lines_of(stream.items()) == {1: b"first\n", 2: b"second\n"}
+
+
+def size_of(stream) -> int:
+    return (stream.folder() / "000001.l2j").stat().st_size
