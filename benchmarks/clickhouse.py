@@ -15,8 +15,8 @@ from l2_platform.journal.frame import Position
 from l2_platform.market.events import TableBatch
 from l2_platform.sinks.native import NativeEncoder
 
-INSERTS = {100: 60, 1_000: 60, 10_000: 30, 100_000: 8, 500_000: 2}
-"""Rows of an insert, and how many of them."""
+INSERTS = {100: 60, 1_000: 60, 10_000: 30, 100_000: 6, 200_000: 4}
+"""Rows of an insert (the last: the most that the sink puts into one), and how many of them."""
 FLUSH_LINES = 14_000
 """What 400 ms bring at 35,000 lines/s."""
 COLUMNS = "sum(cityHash64(*))"
@@ -30,7 +30,7 @@ def clickhouse(ctx: Context) -> Result:
     400 ms of 35,000 lines/s bring to both tables at once, as the delivery does. The baseline is `INSERT … SELECT` of the same
     rows inside the engine, in one insert: no encoding, no HTTP. The engine uses both cores.
     """
-    count = ctx.pick(2_000, 1_000_000)
+    count = ctx.pick(2_000, 800_000)
     market = GeneratedMarket(ctx.pick(10, 1_000))
     snapshot, lines = market.snapshot(), market.depth(count)
     rows: list[Row] = []
