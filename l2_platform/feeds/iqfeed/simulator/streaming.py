@@ -192,4 +192,5 @@ class StreamingService(ABC):
 
 def tell(connection: Connection, *texts: str) -> None:
     """Send lines to a client."""
-    connection.send("".join(f"{text}\r\n" for text in texts).encode("latin-1"))
+    # upper case of a Latin-1 letter may lie outside Latin-1
+    connection.send("".join(f"{text}\r\n" for text in texts).encode("latin-1", "replace"))
