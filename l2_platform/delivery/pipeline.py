@@ -187,9 +187,9 @@ class Pipeline:
     def _data(self, batch: DepthBatch | Level1Batch, market: Any, start: int, stop: int) -> None:
         rows = np.flatnonzero(market[start:stop])
         if len(rows):
-            first, last = start + int(rows[0]), start + int(rows[-1])
+            first = start + int(rows[0])
             # The greatest, not the last: a clock that stepped back must not make the cut into reads matter.
-            newest = int(batch.ts_recv[first : last + 1].max())
+            newest = int(batch.ts_recv[start + rows].max())
             self.gaps.on_data(int(batch.ts_recv[first]), newest, int(batch.seq[first]))
 
     def _control(self, control: Control) -> dict[str, Any]:

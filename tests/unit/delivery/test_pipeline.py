@@ -248,6 +248,7 @@ def test_gaps_after_a_clock_that_stepped_back_do_not_depend_on_cuts(tmp_path: Pa
     journal = LiveJournal(tmp_path, "iqfeed-depth-0")
     journal.started()
     journal.lines("3,AAA,1,,A,10.0,1,1,2,09:00:01.000000,2024-01-02,")
+    journal.lines("T,20240102 09:00:01")
     journal.ts -= 1000 * MS
     journal.lines("3,AAA,2,,A,10.0,1,1,2,09:00:01.000000,2024-01-02,")
     journal.control("disconnect", reason="fin", last_byte_ns=None)
