@@ -5,7 +5,7 @@ link, roll the session, beat once a second. It survives the death of everything 
 in a blink. What does not belong here: the link's own rules (`link`), prices, sinks.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,8 @@ _INTENT_NS = 200_000_000
 _SKEW_REPORT_NS = 60_000_000_000
 _STANDBY_S = 0.1
 _DISK_WAIT_S = 1.0
+_LAST_WORDS_NS = 4_000_000_000
+"""How long a stop insists on a disk that refuses, each for the last frame and for making all durable."""
 _SESSIONS_AHEAD_DAYS = 14
 _DAY_NS = 86_400 * 1_000_000_000
 
@@ -221,11 +223,23 @@ class Collector:
         self._beat("draining", force=True)
         self._log.info("draining", reason=reason)
         link.close("operator")
-        recorder.control("collector_stop", 0, reason=reason)
-        recorder.writer.close()
+        self._insist(lambda: recorder.control("collector_stop", 0, reason=reason))
+        self._insist(recorder.writer.close)
         self._beat("stopped_disk" if reason == "disk" else "stopped", force=True)
         self._log.info("stopped", reason=reason, lines=recorder.lines, bytes=recorder.bytes)
         return 0
+
+    def _insist(self, write: Callable[[], None]) -> None:
+        """At the end: try again for a while; what waits in memory would be lost with the process if the disk lost its pages."""
+        deadline = self._clock.monotonic_ns() + _LAST_WORDS_NS
+        while True:
+            try:
+                write()
+                return
+            except JournalUnwritable:
+                if self._clock.monotonic_ns() >= deadline:
+                    raise
+            self._clock.sleep(_STANDBY_S)
 
     # ── disk and signs of life ────────────────────────────────────────────────
 

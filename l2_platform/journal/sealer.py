@@ -356,7 +356,8 @@ def main() -> int:
     configure_logging(WORKER, settings.log)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+        # Not from the handler itself: it may interrupt the wait for this very event, which holds the event's lock.
+        signal.signal(number, lambda *_: threading.Thread(target=stop.set).start())
     try:
         run_sealer(settings, stop, SystemClock())
     except L2Error as error:

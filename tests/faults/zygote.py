@@ -209,6 +209,7 @@ def _serve() -> None:
             answer = os.fork()
             if answer == 0:
                 _run(question, mains)
+            ended.pop(answer, None)  # the number of one that ended long ago
         elif "mount" in question:
             command = ["mount", "-t", "tmpfs", "-o", question["options"], "tmpfs", question["mount"]]
             answer = subprocess.run(command, check=False, stdout=sys.stderr).returncode
