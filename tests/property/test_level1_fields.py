@@ -4,6 +4,7 @@ The first line of a block is always read field by field (what lies before it may
 """
 
 import random
+from decimal import Decimal
 from types import SimpleNamespace
 
 import numpy as np
@@ -88,3 +89,27 @@ def test_layouts_that_name_a_column_twice_are_read_in_order() -> None:
     assert field_places(DEFAULT_LAYOUT)[IGNORED]
     assert not field_places(layout_from_names(["Symbol", "Bid Time", "Bid TimeMS"]))[IGNORED]
     assert not field_places(layout_from_names(["Symbol", *["Junk"] * 300]))[IGNORED]
+
+
+def test_prices_of_any_length_equal_decimal_arithmetic() -> None:
+    chance = random.Random(11)
+    texts = [text for text in PRICES if text]
+    for _ in range(3000):
+        digits = "".join(chance.choices("0123456789", k=chance.randrange(1, 14)))
+        place = chance.randrange(len(digits) + 1)
+        texts.append(
+            chance.choice(["", "", "", "-"]) + digits[:place] + chance.choice([".", "", "..", "x"]) + digits[place:]
+        )
+    lines = [f"Q,AAPL,{text},100,10:00:00,5,100,,,,,,,,,Cv," for text in texts]
+    batch = Level1Decoder(SymbolTable()).decode(block_of(["T,20250725 10:00:00", *lines]))
+    for text, price, error in zip(texts, batch.price[1:].tolist(), batch.error[1:].tolist(), strict=True):
+        unsigned = text.removeprefix("-")
+        whole, _, fraction = unsigned.partition(".")
+        good = (
+            unsigned.replace(".", "", 1).isdigit()
+            and not fraction[9:].strip("0")
+            and int(whole or "0") <= 9_223_372_035
+        )
+        assert (error == 0) == good, text
+        if good:
+            assert price == int(Decimal(text) * 10**9), text
