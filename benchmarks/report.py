@@ -17,7 +17,7 @@ MACHINE = ("cpu", "cores", "caches", "memory", "kernel", "filesystem", "python",
 INTRODUCTION = """\
 # Benchmarks
 
-Made by `python -m benchmarks report` from the result files in [benchmarks/](benchmarks); no number is written by hand. `make bench`
+Made by `python -m benchmarks report` from the result files in `docs/benchmarks/`; no number is written by hand. `make bench`
 measures every figure but the long ones (`make bench ARGS=--long`: those too) and makes this page; `make bench ARGS="run book"`
 measures one; `make bench-compare REV=main~5` measures two revisions in turns and prints ratios. Rates of two machines, or of two days
 on a shared machine, say little beside each other; ratios of one run do.
