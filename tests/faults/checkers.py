@@ -8,6 +8,7 @@ read here in plain Python, with nothing of the platform's decoders. What does no
 
 import itertools
 import json
+from array import array
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -37,8 +38,21 @@ class Received:
     first_seq: int = 0
     first_ts: int = 0
     last_ts: int = 0
-    ends: list[tuple[int, int]] = field(default_factory=list)
-    """(bytes received so far, ts in ns) after each frame."""
+    frames: "array[int]" = field(default_factory=lambda: array("q"))
+    """Four numbers a frame: bytes received with it, ts in ns, seq of its first line, flags; an array, since there are millions."""
+
+    def stamps(self) -> "array[int]":
+        """When each frame was received, ns."""
+        return self.frames[1::4]
+
+    def lines(self) -> Iterator[tuple[int, bytes]]:
+        """(seq, line) of every whole line; the rest of a cut line and the parts of an overlong one have numbers, but are none."""
+        begin = 0
+        for at in range(0, len(self.frames), 4):
+            end, _, seq, flags = self.frames[at : at + 4]
+            if not flags:
+                yield from enumerate(bytes(self.data[begin:end]).split(b"\n")[:-1], seq)
+            begin = end
 
 
 @dataclass(slots=True)
@@ -103,7 +117,7 @@ def _frames(found: Journaled, block: Block, conn: int | None, expected: int) -> 
             part.first_seq, part.first_ts = seq, ts
         part.data += block.buffer[int(block.frame_start[frame]) : int(block.frame_start[frame + 1])].tobytes()
         part.last_ts = ts
-        part.ends.append((len(part.data), ts))
+        part.frames.extend((len(part.data), ts, seq, int(block.frame_flags[frame])))
     return expected
 
 
@@ -258,10 +272,9 @@ def gap_errors_ns(found: Journaled, gaps: Sequence[GapRow]) -> list[tuple[int, i
     for gap in gaps:
         if gap.until is None or gap.state == "withdrawn" or gap.symbols:
             continue
-        ends = [part.last_ts for part in found.parts if part.last_ts <= gap.until]
-        before = max((ts for part in found.parts for _, ts in part.ends[-1:] if ts <= gap.since + TOLERANCE_NS), default=None)
-        after = min((ts for part in found.parts for _, ts in part.ends if ts >= gap.until - TOLERANCE_NS), default=None)
-        if ends and before is not None and after is not None:
+        before = max((part.last_ts for part in found.parts if part.last_ts <= gap.since + TOLERANCE_NS), default=None)
+        after = min((ts for part in found.parts for ts in part.stamps() if ts >= gap.until - TOLERANCE_NS), default=None)
+        if before is not None and after is not None:
             errors.append((gap.since - before, gap.until - after))
     return errors
 
@@ -292,12 +305,10 @@ def compare_rows(
 
 
 def numbered(parts: Iterable[Received]) -> Iterator[tuple[int, list[str]]]:
-    """(seq, fields) of every received line; the rest of a cut line counts as one."""
+    """(seq, fields) of every whole line received."""
     for part in parts:
-        lines = bytes(part.data).split(b"\n")
-        for offset, line in enumerate(lines if lines[-1] else lines[:-1]):
-            whole = offset < len(lines) - 1
-            yield part.first_seq + offset, line.decode("latin-1").rstrip("\r").split(",") if whole else ["fragment"]
+        for seq, line in part.lines():
+            yield seq, line.decode("latin-1").rstrip("\r").split(",")
 
 
 def expected_depth(parts: Iterable[Received]) -> list[Row]:

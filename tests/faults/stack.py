@@ -20,13 +20,13 @@ import psutil
 from l2_platform.clock import SystemClock
 from l2_platform.feeds.iqfeed.simulator.control import ask
 from l2_platform.monitoring.heartbeat import HeartbeatRecord, read_heartbeat
+from l2_platform.warehouse.start import warehouse_password
 from tests.faults.proxy import FaultProxy
 from tests.integration.homes import L2, Home
 from tests.integration.ports import free_base
 
 DEPTH, LEVEL1 = "iqfeed-depth-0", "iqfeed-level1-0"
 DEPTH_COLLECTOR, LEVEL1_COLLECTOR = f"collector-{DEPTH}", f"collector-{LEVEL1}"
-SIMULATED = ("simulator",)
 COLLECTORS = (DEPTH_COLLECTOR, LEVEL1_COLLECTOR)
 DELIVERIES = ("deliver-clickhouse", "deliver-jsonl")
 _MODULE = [sys.executable, "-m"]
@@ -199,8 +199,16 @@ def stack_of(folder: Path, numba_cache: Path, market: Stack | None = None, **set
 
 def proxied(stack: Stack, name: str, *, recording: bool = False) -> FaultProxy:
     """A proxy (a context manager) between a worker and what it talks to: the feed, or the warehouse. Before the worker is started."""
-    ports = stack.home.settings.ports
-    target = {DEPTH_COLLECTOR: ports.level2, LEVEL1_COLLECTOR: ports.level1, "deliver-clickhouse": ports.warehouse}[name]
+    settings = stack.home.settings
+    ports = settings.ports
+    if name == "deliver-clickhouse":
+        proxy = FaultProxy(ports.warehouse, recording=recording)
+        stack.environments[name] = {
+            "L2_CLICKHOUSE__EMBEDDED": "false", "L2_CLICKHOUSE__PORT": str(proxy.port),
+            "L2_CLICKHOUSE__PASSWORD": warehouse_password(settings),
+        }  # fmt: skip
+        return proxy
+    target = {DEPTH_COLLECTOR: ports.level2, LEVEL1_COLLECTOR: ports.level1}[name]
     base = free_base()
     stack.environments[name] = {"L2_PORTS__BASE": str(base)}
     return FaultProxy(target, port=base + target - stack.home.base, recording=recording)

@@ -57,3 +57,11 @@ def test_what_was_sent_after_an_offset_has_its_times() -> None:
     connection = LedgerConnection("level2", 1, 0, data=b"abcdef", marks=[(2, 10), (4, 20), (6, 30)])
     assert sent_after(connection, 2) == (20, 30)
     assert sent_after(connection, 6) is None
+
+
+def test_numbers_of_lines_come_from_the_frames() -> None:
+    part = Received(bytearray(b"a\nb\n" + b"x" * 9 + b"c\nd"), 5)
+    # two lines, two parts of an overlong line with a number each, one line, a rest
+    part.frames.extend((4, 1, 5, 0, 8, 2, 7, 2, 13, 3, 8, 2, 15, 4, 9, 0, 16, 5, 10, 1))
+    assert list(part.lines()) == [(5, b"a"), (6, b"b"), (9, b"c")]
+    assert list(part.stamps()) == [1, 2, 3, 4, 5]

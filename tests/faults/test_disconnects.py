@@ -12,7 +12,16 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.checkers import TOLERANCE_NS, close_ledger, gap_errors_ns, gaps_of_journal, recovers, tells_the_truth
+from tests.faults.checkers import (
+    TOLERANCE_NS,
+    close_ledger,
+    gap_errors_ns,
+    gaps_of_journal,
+    nothing_left_behind,
+    recovers,
+    tells_the_truth,
+    within_memory,
+)
 from tests.faults.conftest import Measured
 from tests.faults.scale import scaled
 from tests.faults.stack import (
@@ -51,6 +60,7 @@ def test_disconnects_are_gaps_with_exact_bounds(stack: Stack, measured: Measured
     with proxies[DEPTH_COLLECTOR], proxies[LEVEL1_COLLECTOR]:
         stack.start(*names)
         stack.live(*names)
+        before = {name: stack.usage(name) for name in names}
         for number in range(DISCONNECTS):
             # a link that was live for a second makes the next wait the shortest again
             time.sleep(1 + chance.random() / 2)
@@ -66,6 +76,8 @@ def test_disconnects_are_gaps_with_exact_bounds(stack: Stack, measured: Measured
             waits.append(time.monotonic() - begun)
         for name in names:
             tells_the_truth(stack, name, disconnects=DISCONNECTS, watched=SYMBOLS)
+            nothing_left_behind(before[name], stack.usage(name))
+            within_memory(before[name], stack.usage(name), 64 << 20)
             stack.stop(name)
     stack.close_links()
     worst = 0
