@@ -208,9 +208,21 @@ def decode_segment_header(data: bytes | memoryview, name: str) -> tuple[SegmentH
             session_date=session_date, segment=segment, created_ns=created_ns, format_version=version, framer_version=framer,
             previous=Previous(*previous) if previous else None, supersedes=tuple(supersedes) if supersedes else None, **fields,
         )  # fmt: skip
+        _check_types(header)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise JournalCorrupt(f"{name}: the segment header is not what a header holds", file=name) from None
     return header, end + 4
+
+
+def _check_types(header: SegmentHeader) -> None:
+    previous, supersedes = header.previous, header.supersedes
+    places: list[object] = [header.last_seq, header.last_ts or 0, *(supersedes or (0, 0))]
+    if previous is not None:
+        places += [previous.session_date, previous.segment, previous.end, previous.last_seq]
+    if supersedes is not None and len(supersedes) != 2:
+        raise ValueError("supersedes")
+    if not all(isinstance(place, int) and 0 <= place < 1 << 63 for place in places) or not isinstance(header.context, Mapping):
+        raise ValueError("types")
 
 
 def refuse_newer(version: int, framer: int, name: str) -> None:
