@@ -39,6 +39,8 @@ from l2_platform.journal.threads import Thread, Threads
 from l2_platform.monitoring.bounds import Bound, Timing
 from l2_platform.settings import JournalSettings
 
+SYNC_REST: Final = 8
+"""Rest after an fdatasync, in times of what it took: reads that come one by one share syncs (docs/decisions/0008)."""
 RETRY_S: Final = 0.2
 """Wait before a failed replacement of a segment is tried again."""
 
@@ -456,13 +458,13 @@ class JournalWriter:
                     self._syncing = state is not None
                 fd = self._fd
             if state is not None:
-                pause_s = min(interval_s, 2 * self._sync(fd, state))
+                pause_s = min(interval_s, SYNC_REST * self._sync(fd, state))
             with self._changed:
                 if self._publish:
                     self._publish_now()
                     pause_s = max(pause_s, RETRY_S) if self._publish else pause_s
                 self._changed.notify_all()
-            # Twice as long as the sync took: a fast disk gives about 1 ms of delay, a slow one is not kept busy for its own sake.
+            # So many times as long as the sync took: a fast disk gives 1-2 ms of delay, a slow one is not kept busy for its own sake.
             self._stop.wait(pause_s)
 
     def _has_work(self) -> bool:
