@@ -13,10 +13,8 @@ from typing import Final
 
 from benchmarks.figure import Context
 from benchmarks.passage import Passage, check_complete, measure_passage, part_seconds
-from benchmarks.stack import COLLECTORS, Stack
+from benchmarks.stack import COLLECTORS, STILL, Stack
 
-STILL: Final = 0.001
-"""Messages a second of a market that stands still."""
 LAG_LINES_S: Final = 1.0
 """A delivery that is further behind than this at the end, in seconds of the load, does not keep up."""
 
@@ -88,16 +86,14 @@ def run_load(ctx: Context, name: str, wish: Wish) -> Load:
     with stack_for(ctx, name, wish) as stack:
         stack.compile()
         stack.start_all()
-        stack.set_rate(STILL)
-        time.sleep(0.5)
+        stack.until_still()
         still_ns, made = ctx.clock.now_ns(), stack.made()
         stack.set_rate(wish.rate)
         time.sleep(wish.warm_s)
         begin_ns = _measure(ctx, stack, load)
         end_ns = ctx.clock.now_ns()
         load.behind_ms = float(stack.market()["behind_ms"])
-        stack.set_rate(STILL)
-        time.sleep(0.5)
+        stack.until_still()
         made = {stream: count - made[stream] for stream, count in stack.made().items()}
         stack.stop(*COLLECTORS)
         load.drained_s = stack.until_drained(600)

@@ -76,7 +76,7 @@ def _rows(load: Load) -> list[Row]:
             )
         if small:
             rows.append(_row(name, "smaller parts", small, load))
-        rows.append(_row(name, "rest" if parts else "all", rest, load))
+        rows.append(_row(name, "rest" if parts else "all", max(rest, 0.0), load))
     rows.append(
         {
             "process": "all",

@@ -30,7 +30,11 @@ STREAMS: Final = (DEPTH, LEVEL1)
 COLLECTORS: Final = tuple(f"collector-{stream}" for stream in STREAMS)
 DELIVERIES: Final = ("deliver-clickhouse", "deliver-jsonl")
 SYMBOLS_FILE: Final = "version = 1\n\n[groups.all]\nenabled = true\nsymbols = {names}\n"
-START_S: Final = 240.0
+START_S: Final = 600.0
+STILL: Final = 0.001
+"""Messages a second of a market that stands still."""
+STILL_BEHIND_MS: Final = 50.0
+STILL_S: Final = 0.2
 TRACE: Final = "BENCH_TRACE"
 """Variable that names the file into which a traced process writes its times (traced.py)."""
 
@@ -221,6 +225,25 @@ class Stack:
         """Messages of each stream that the market made so far."""
         market = self.market()
         return {DEPTH: int(market["depth_messages"]), LEVEL1: int(market["level1_messages"])}
+
+    def until_still(self) -> None:
+        """Let the market stand still, and wait until all that it made has reached the collectors."""
+        self.set_rate(STILL)
+        self.until("the market on time", lambda: float(self.market()["behind_ms"]) < STILL_BEHIND_MS)
+        made = self.made()
+        time.sleep(STILL_S)
+        self.until("the market still", lambda: self.made() == made)
+        sent: dict[str, Any] = {}
+
+        def arrived() -> bool:
+            return all(
+                int(self.numbers(f"collector-{stream}").get("bytes", 0)) >= sent[stream.split("-")[1]]["bytes_out"]
+                for stream in STREAMS
+            )  # fmt: skip
+
+        self.until("nothing queued", lambda: not any(client["queued"] for client in self.market()["clients"]))
+        sent = {client["channel"]: client for client in self.market()["clients"]}
+        self.until("all bytes with the collectors", arrived)
 
     def market(self) -> dict[str, Any]:
         """What the simulated market says of itself."""

@@ -9,8 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from benchmarks.figure import Context, NotMeasurable, Result, Row, Spread, Target, figure
-from benchmarks.load import STILL, Wish, stack_for
-from benchmarks.stack import COLLECTORS, DELIVERIES, Stack
+from benchmarks.load import Wish, stack_for
+from benchmarks.stack import COLLECTORS, DELIVERIES, STILL, Stack
 from l2_platform.monitoring.heartbeat import HeartbeatRecord, read_heartbeat
 
 L2 = Path(sys.executable).parent / "l2"
