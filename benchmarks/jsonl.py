@@ -9,7 +9,7 @@ from typing import Any
 
 import orjson
 
-from benchmarks.figure import Context, Result, Row, Spread, Target, figure
+from benchmarks.figure import Context, Result, Row, Spread, figure
 from benchmarks.lines import SESSION_DATE, GeneratedMarket
 from benchmarks.tables_of_lines import depth_tables, level1_tables
 from l2_platform.journal.frame import Position
@@ -44,7 +44,7 @@ def jsonl(ctx: Context) -> Result:
     level1 = level1_tables(market, market.level1(count), lines_a_batch=LINES_A_WRITE[1])
     for name, table in (("L1", "quotes"), ("trades", "trades")):
         rows.append(_row(ctx, name, len(market.names), LINES_A_WRITE[1], _only(level1, table)))
-    return Result(rows=rows, notes=_notes(ctx), limit=_limit(rows, ctx), targets=_targets(rows))
+    return Result(rows=rows, notes=_notes(ctx), limit=_limit(rows, ctx))
 
 
 def _row(ctx: Context, kind: str, symbols: int, lines_a_write: int, batches: list[TableBatch]) -> Row:
@@ -180,13 +180,3 @@ def _limit(rows: list[Row], ctx: Context) -> str:
         most = max(float(str(row["write, MB/s"])) for row in rows)
         text += f" The disk is used at up to {100 * most / ctx.limits['disk_mb_s']:.0f} %."
     return text
-
-
-def _targets(rows: list[Row]) -> list[Target]:
-    last = [row for row in rows if row["records"] == "L2"][-1]
-    rate = last["write, k/s"]
-    assert isinstance(rate, Spread)
-    what = f"JSONL of every change keeps up with 150 k lines/s (about 105 k records/s) at {last['symbols']:,} symbols"
-    return [Target(what, f"{rate.median:,.0f} k records/s", rate.median >= 105)]
-
-
