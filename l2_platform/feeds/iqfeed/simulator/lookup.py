@@ -117,7 +117,7 @@ class LookupService:
             return
         try:
             body = self._answer(word, given, prefix, session.protocol)
-        except (ValueError, OverflowError):
+        except (ValueError, KeyError, OverflowError):
             tell(connection, f"{prefix}E,Invalid number of parameters.,", f"{prefix}!ENDMSG!,")
             return
         if not body:
