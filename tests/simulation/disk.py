@@ -126,11 +126,9 @@ class Disk:
             chosen = [change for change in pending if rng.random() < 0.6]
         after = Inode()
         after.durable = bytearray(inode.durable)
-        for number, change in enumerate(chosen):
-            what, offset, body, dirty = change
-            if what == WRITE and number == len(chosen) - 1 and rng.random() < 0.6:
-                change = what, offset, body[: rng.randint(0, len(body))], dirty
-            apply(after.durable, change)
+        for number, (what, offset, body, dirty) in enumerate(chosen):
+            torn = what == WRITE and number == len(chosen) - 1 and rng.random() < 0.6
+            apply(after.durable, (what, offset, body[: rng.randint(0, len(body))] if torn else body, dirty))
         return after
 
     def sync_folder(self, name: str) -> None:

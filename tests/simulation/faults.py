@@ -3,10 +3,11 @@
 import random
 from collections.abc import Callable
 
+from tests.simulation.network import CALM_MS
 from tests.simulation.schedule import NS
 from tests.simulation.world import World
 
-Act = Callable[[World, random.Random], None]
+Act = Callable[[World, random.Random], object]
 Fault = tuple[Act, Act | None]
 FAULTS: dict[str, Fault] = {}
 
@@ -45,12 +46,16 @@ _fault("net_refuse", _refuse, _accept)
 _fault("net_black_hole", _swallow, _set("market", "black_hole", value=False))
 _fault("feed_garbage", _set("market", "garbage", value=True), _set("market", "garbage", value=False))
 _fault("feed_repeats", _set("market", "repeats", value=True), _set("market", "repeats", value=False))
-_fault("feed_burst", _set("market", "pace_ms", (1, 5)), _set("market", "pace_ms", (15, 120)))
+_fault("feed_burst", _set("market", "pace_ms", (1, 5)), _set("market", "pace_ms", CALM_MS))
 _fault("feed_upstream", lambda world, rng: world.market.set_upstream(False), lambda world, rng: world.market.set_upstream(True))
 
 
 def _fail(call: str) -> Act:
     return lambda world, rng: world.disk.failing.__setitem__(call, rng.choice((1, 1, 2, 5)))
+
+
+def _mend(call: str) -> Act:
+    return lambda world, rng: world.disk.failing.pop(call, None)
 
 
 def _full(world: World, rng: random.Random) -> None:
@@ -63,7 +68,7 @@ def _room(world: World, rng: random.Random) -> None:
 
 
 for _call in ("fdatasync", "fsync", "writev", "rename", "create"):
-    _fault(f"disk_eio_{_call}", _fail(_call), lambda world, rng, call=_call: world.disk.failing.pop(call, None))
+    _fault(f"disk_eio_{_call}", _fail(_call), _mend(_call))
 _fault("disk_full", _full, _room)
 _fault("disk_short_writes", _set("disk", "short_writes", value=True), _set("disk", "short_writes", value=False))
 _fault("disk_slow", _set("disk", "sync_ns", (200_000_000, 1_500_000_000)), _set("disk", "sync_ns", (50_000, 2_000_000)))
@@ -123,5 +128,6 @@ def _step(world: World, rng: random.Random) -> None:
 
 
 _fault("clock_step", _step)
+_fault("sink_poison", _set("warehouse", "poison", value=True))
 for _mode in ("down", "slow", "ambiguous", "refusing"):
     _fault(f"sink_{_mode}", _set("warehouse", "mode", _mode), _set("warehouse", "mode", "up"))

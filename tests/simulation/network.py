@@ -8,13 +8,15 @@ import errno
 import random
 from collections import deque
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import datetime
 from zoneinfo import ZoneInfo
 
 from l2_platform.feeds.iqfeed.connection import ConnectionOptions, Network, Socket
 from tests.simulation.schedule import NS, Schedule, SimClock, Task
 
 MS = 1_000_000
+CALM_MS = (25, 200)
+"""Time between two batches of messages."""
 SYMBOLS = ("SYM000", "SYM001", "SYM002", "SYM003")
 NEW_YORK = ZoneInfo("America/New_York")
 
@@ -22,10 +24,12 @@ NEW_YORK = ZoneInfo("America/New_York")
 class Message:
     """One message of the market, whoever heard it."""
 
-    __slots__ = ("at", "number", "symbol", "wall")
+    __slots__ = ("at", "due", "number", "symbol", "wall")
 
     def __init__(self, number: int, symbol: str, at: int, wall: int) -> None:
         self.number, self.symbol, self.at, self.wall = number, symbol, at, wall
+        self.due = wall
+        """When it would have arrived, had it not been lost: a network may hold it."""
 
 
 class Wire:
@@ -173,7 +177,7 @@ class Market:
         self.garbage = False
         self.repeats = False
         self.running = True
-        self.pace_ms = (15, 120)
+        self.pace_ms = CALM_MS
         self._clock_at = 0
 
     def run(self) -> None:
@@ -197,6 +201,9 @@ class Market:
 
     def _make(self, symbol: str) -> Message:
         message = Message(len(self.messages) + 1, symbol, self.schedule.now, self.clock.true_ns())
+        for wire in self.wires:
+            if not wire.closed:
+                message.due = max(message.due, self.clock.wall_of(max(wire.held_until, wire.last_at, wire.end[0] if wire.end else 0)))
         self.messages.append(message)
         return message
 

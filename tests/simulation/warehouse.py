@@ -15,6 +15,7 @@ from l2_platform.warehouse.http import ConnectionLost, PlainClient
 from tests.simulation.schedule import KilledError, Process, Schedule
 
 MS = 1_000_000
+POISON = 61
 FIXED = {"UInt64": "Q", "Int64": "q", "Int32": "i", "UInt32": "I", "UInt8": "B", "Date": "H"}
 Row = dict[str, Any]
 
@@ -101,6 +102,8 @@ class Warehouse:
         """When a request came while it was down, ns."""
         self.mode = "up"
         """up, down, slow, ambiguous, refusing."""
+        self.poison = False
+        """Rows of every POISON-th message are refused, and the block that holds one."""
         self.running: dict[str, Insert] = {}
         self._process = Process("warehouse")
 
@@ -143,6 +146,8 @@ class SimClient(PlainClient):
             raise QueryFailed(252, "Too many parts", name="TOO_MANY_PARTS")
         table = re.search(r"INSERT INTO \w+\.(\w+)", sql)[1]
         rows = _position(data) if table == "delivery_positions" else read_block(data)
+        if server.poison and table == "depth_updates" and any(row["order_id"] % POISON == 0 for row in rows):
+            raise QueryFailed(469, "Constraint is violated", name="VIOLATED_CONSTRAINT")
         insert = Insert(query_id, table, rows)
         took = rng.randint(1, 15) * MS if mode != "slow" else rng.randint(100, 1500) * MS
         if mode == "ambiguous" and rng.random() < 0.5:

@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,7 @@ NOON = 1_704_204_000 * NS
 """2024-01-02 14:00 UTC."""
 MIDNIGHT = 1_704_240_000 * NS
 FAULTS_FROM_S, FAULTS_TO_S = 2.0, 12.0
+UNSYNCED_MAX = 12_000
 HEAL_S = 60.0
 """Everything is well again within this time after the last fault, or the run is a failure."""
 
@@ -45,13 +46,13 @@ HEAL_S = 60.0
 @lru_cache(maxsize=1)
 def scratch() -> Path:
     """A folder in memory for this process."""
-    shared = Path("/dev/shm")  # noqa: S108
+    shared = Path("/dev/shm")
     return Path(tempfile.mkdtemp(prefix=f"l2-simulation-{os.getpid()}-", dir=shared if shared.is_dir() else None))
 
 
 @lru_cache(maxsize=1)
 def settings() -> Settings:
-    return Settings(
+    chosen = Settings(
         home=scratch() / "home", streams=(STREAM,),
         feed={"silence_s": 3.0, "suspect_s": 1.5, "reconnect_cap_s": 4.0, "connect_timeout_s": 2.0, "host": "feed"},
         simulator={"symbols": 4}, session={"calendar": "always_open"},
@@ -59,16 +60,18 @@ def settings() -> Settings:
         delivery={"checkpoint_s": 2.0, "retry_cap_s": 2.0, "flush_ms": 150}, disk={"check_s": 2.0, "reserve_bytes": 1 << 20},
         log={"level": "ERROR"},
     )  # fmt: skip
+    # Below what a user may set: so that small runs reach it.
+    return chosen.model_copy(update={"journal": chosen.journal.model_copy(update={"unsynced_bytes_max": UNSYNCED_MAX})})
 
 
 class SimOutside(Outside):
     """The machine around one collector."""
 
     def __init__(self, world: "World", process: Process) -> None:
-        self.calls = SimCalls(world.disk, process)
+        self.calls = self.own_calls = SimCalls(world.disk, process)
         self.threads = SimThreads(world.schedule, process)
         self.network = SimNetwork(world.market, process.name)
-        self.locks = SimLocks(world.schedule, process)
+        self.locks = self.own_locks = SimLocks(world.schedule, process)
         self.pid = 4000
         self.log_stream = io.StringIO()
         self._world = world
@@ -143,7 +146,8 @@ class Result:
 class World:
     """One run."""
 
-    def __init__(self, seed: int, *, only: tuple[str, ...] | None = None) -> None:
+    def __init__(self, seed: int, *, always: tuple[str, ...] = ()) -> None:
+        """`always`: faults that this run has in any case, besides those that the seed chooses."""
         self.seed = seed
         self._chances: dict[str, random.Random] = {}
         rng = self.chance("world")
@@ -162,7 +166,7 @@ class World:
         self.faults: list[str] = []
         self.power_is_off = False
         self._actions: list[tuple[int, int, Callable[[], None]]] = []
-        self._only = only
+        self._always = always
         random.seed(seed)
 
     def chance(self, name: str) -> random.Random:
@@ -201,8 +205,8 @@ class World:
                 self._bury(worker)
             while not (feed.ended and self.warehouse.ended):
                 self.schedule.sleep(NS)
-        for name, error in self.schedule.errors:
-            self.oracle.say("defect", f"{name}: {error!r}")
+        for name, defect in self.schedule.errors:
+            self.oracle.say("defect", f"{name}: {defect!r}")
         try:
             self.oracle.judge()
         except Exception as error:  # noqa: BLE001  a journal that cannot be read is a finding too
@@ -223,6 +227,8 @@ class World:
                 self._power_returns()
             for worker in self.workers.values():
                 self._look_after(worker)
+                if worker.collector is not None:
+                    self.oracle.check_bounds(worker.collector)
         return done()
 
     def _heal(self) -> None:
@@ -300,7 +306,7 @@ class World:
 
     def _start_collector(self, worker: Worker) -> None:
         outside = SimOutside(self, worker.process)
-        worker.calls, worker.locks = outside.calls, outside.locks
+        worker.calls, worker.locks = outside.own_calls, outside.own_locks
         collector = worker.collector = Collector(settings(), STREAM, managed=True, clock=self.clock, outside=outside)
 
         def work() -> None:
@@ -311,6 +317,9 @@ class World:
                 self.trace("collector failed", error.message)
             worker.exits.append(code)
             self.trace("exit", worker.process.name, code)
+            if code:
+                self.oracle.died(worker.name)
+            self.schedule.doom(worker.process)  # threads end with their process
 
         self.schedule.start(worker.process, work, worker.process.name)
 
@@ -354,15 +363,15 @@ class World:
         from tests.simulation.faults import FAULTS
 
         rng = self.chance("plan")
-        names = list(self._only) if self._only is not None else rng.choices(sorted(FAULTS), k=rng.randint(2, 6))
+        names = [*self._always, *rng.choices(sorted(FAULTS), k=max(rng.randint(2, 6) - len(self._always), 0))]
         for name in names:
             at = rng.randint(int(FAULTS_FROM_S * NS), int((FAULTS_TO_S - 1) * NS))
             lasts = rng.randint(NS // 5, int(5 * NS))
             self.faults.append(f"{name}@{at / NS:.3f}s/{lasts / NS:.1f}s")
             begin, end = FAULTS[name]
-            self._at(at, lambda begin=begin: begin(self, rng))
+            self._at(at, partial(begin, self, rng))
             if end is not None:
-                self._at(min(at + lasts, int(FAULTS_TO_S * NS) - 1), lambda end=end: end(self, rng))
+                self._at(min(at + lasts, int(FAULTS_TO_S * NS) - 1), partial(end, self, rng))
 
     def _at(self, when: int, action: Callable[[], None]) -> None:
         self._actions.append((when, len(self._actions), action))
@@ -396,13 +405,15 @@ class World:
         self.trace("power is back")
 
 
-def run(seed: int, *, only: tuple[str, ...] | None = None) -> Result:
+def run(seed: int, *, always: tuple[str, ...] = ()) -> Result:
     """One seed, from nothing to the verdict."""
-    return World(seed, only=only).run()
+    return World(seed, always=always).run()
 
 
-def pin() -> None:
-    """Keep this process on one processor: handing the baton on is ten times faster there."""
-    if hasattr(os, "sched_setaffinity"):
-        mine = sorted(os.sched_getaffinity(0))
-        os.sched_setaffinity(0, {mine[os.getpid() % len(mine)]})
+def pin(processors: set[int] | None = None) -> set[int]:
+    """Keep this process on one processor (handing the baton on is ten times faster there), or on those given; where it was before."""
+    if not hasattr(os, "sched_setaffinity"):
+        return set()
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, processors or {sorted(before)[os.getpid() % len(before)]})
+    return before
