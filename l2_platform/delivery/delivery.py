@@ -16,6 +16,7 @@ from pathlib import Path
 from types import FrameType
 
 from l2_platform.clock import Clock, SystemClock
+from l2_platform.delivery.bounds import sink_bounds
 from l2_platform.delivery.checkpoint import CheckpointStore
 from l2_platform.delivery.follower import Follower, JournalSource
 from l2_platform.delivery.pipeline import Pipeline, source_of
@@ -25,6 +26,7 @@ from l2_platform.errors import ConfigError, L2Error
 from l2_platform.journal.reader import list_streams, read_durable
 from l2_platform.market.events import NULL_TS
 from l2_platform.market.sessions import load_calendar
+from l2_platform.monitoring.bounds import bounds_record
 from l2_platform.monitoring.heartbeat import Heartbeat, Lease
 from l2_platform.settings import Settings
 from l2_platform.sinks.clickhouse import ClickHouseSink
@@ -69,6 +71,7 @@ def make_pipeline(stream: str, settings: Settings, default_symbol: str | None = 
     return Pipeline(
         stream, levels=settings.jsonl.levels, interval_ms=settings.jsonl.l2_interval_ms, session_start=session_start,
         session_end=session_end, default_symbol=default_symbol, names_max=settings.symbols.names_max,
+        raw_bytes_max=settings.delivery.raw_bytes_max,
     )  # fmt: skip
 
 
@@ -93,7 +96,8 @@ class Delivery:
         self.name = name
         self._settings = settings
         self._clock = clock
-        self._sink = SerialSink(make_sink(name, settings))
+        self._raw_sink = make_sink(name, settings)
+        self._sink = SerialSink(self._raw_sink)
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="write")
         self._breaker = Breaker(settings.delivery, clock)
         self._quarantine = make_quarantine(name, settings, clock)
@@ -199,6 +203,7 @@ class Delivery:
             failures=max((follower.failures for _, follower in followers), default=0),
             trouble=next((follower.trouble for _, follower in followers if follower.trouble), ""), sink_down=int(self._breaker.is_open),
             quarantined=self._quarantine.waiting(),
+            bounds=bounds_record((*sink_bounds(self._raw_sink), *(bound for _, follower in followers for bound in follower.bounds))),
         )  # fmt: skip
 
     def _numbers(self, stream: str, follower: Follower) -> dict[str, float]:
@@ -210,6 +215,7 @@ class Delivery:
         return {
             "seq": follower.delivered_seq, "session_date": follower.pipeline.session_date, "lag_lines": lag,
             "lag_s": round(lag_s, 3), "rows": follower.rows, "failures": follower.failures,
+            "gaps": follower.pipeline.gaps.opened, "gap_open": int(follower.pipeline.gaps.open is not None),
         }  # fmt: skip
 
     def _drain(self) -> int:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from l2_platform.clock import Clock
+from l2_platform.delivery.bounds import FollowerBounds
 from l2_platform.delivery.checkpoint import Checkpoint, CheckpointStore
 from l2_platform.delivery.gathering import Gathering
 from l2_platform.delivery.pipeline import Item, Pipeline
@@ -82,6 +83,8 @@ class Follower:
         """Rows handed over since the start."""
         self.last_ts_recv = 0
         """Receive time of the newest delivered row, ns."""
+        self.bounds = FollowerBounds(settings, self.pipeline.symbols.names_max)
+        """How near its reads and writes come to their limits."""
         self.full_read = False
         """The last read was as large as reads get: more waits in the journal."""
         self.position: Position | None = None
@@ -155,12 +158,14 @@ class Follower:
         assert self._reader is not None
         if self._writer is not None and not self._gathering.wants(self._reader.waiting(), now):
             return False
-        items = self._reader.read(self._settings.read_bytes_max)
+        items = self._reader.read(self._settings.read_bytes_max, self._settings.read_lines_max)
         if not items:
             return False
         size = sum(len(item.buffer) for item in items if isinstance(item, Block))
-        self.full_read = size >= self._settings.read_bytes_max // 2
-        self._gathering.add(self._rows_of(items), sum(int(item.frame_count.sum()) for item in items if isinstance(item, Block)), now)
+        lines = sum(int(item.frame_count.sum()) for item in items if isinstance(item, Block))
+        self.full_read = size >= self._settings.read_bytes_max // 2 or lines >= self._settings.read_lines_max
+        self.bounds.read(size, lines, len(self.pipeline.symbols))
+        self._gathering.add(self._rows_of(items), lines, now)
         return True
 
     def _gathered(self, now: int) -> Pending:
@@ -258,6 +263,7 @@ class Follower:
         self.position, self.delivered_seq = pending.position, pending.seq
         self.last_ts_recv = max(self.last_ts_recv, pending.ts_recv)
         self.rows += sum(len(batch) for batch in pending.batches)
+        self.bounds.wrote(max((len(batch) for batch in pending.batches), default=0))
         self._gathering.written(self._clock.monotonic_ns())
         if trouble is not None:
             self._failed(trouble)
@@ -268,6 +274,7 @@ class Follower:
 
     def _failed(self, error: SinkError) -> None:
         self.failures += 1
+        self.bounds.failures.see(self.failures)
         self.error, self.trouble = error.message, trouble_of(error)
         if error.facts.get("resume"):
             # The sink does not know any more what it holds: ask it again, and replay from there.
