@@ -288,6 +288,7 @@ class Collector:
             numbers |= {"written": list(writer.written), "durable": list(writer.durable)}
             numbers["stalled_since_ns"] = recorder.stalled_since_ns
             numbers["fsync"] = writer.fsyncs.as_record()
+            writer.segment.see(writer.written.offset)
             numbers["bounds"] = bounds_record((writer.unsynced, writer.segment, *(link.bounds if link is not None else ())))
         if link is not None:
             counters, subscription = link.counters, link.subscription
