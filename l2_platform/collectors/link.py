@@ -297,7 +297,7 @@ class Link:
             case messages.FeedClock(text):
                 feed_ns = messages.feed_clock_ns(text, now_ns)
                 if feed_ns is not None:
-                    self._roll.feed_clock(feed_ns, now_ns)
+                    self._roll.feed_clock(feed_ns, now_ns, self._clock.monotonic_ns())
                     self._recorder.context(clock=f"T,{text}")
             case messages.CommandSent(line):
                 self._recorder.control("command", self._conn_id, line=line)
