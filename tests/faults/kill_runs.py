@@ -254,12 +254,12 @@ def all_lines(home: Path) -> dict[tuple[int, int], int]:
     return found
 
 
-def delivered(home: Path, recorded: Path, sink: str = "jsonl") -> bool:
+def delivered(home: Path, recorded: Path, sink: str = "jsonl", stream: str = STREAM) -> bool:
     """The living delivery of a home says that it has all of the journal."""
     last = read_durable(recorded / "run" / "durable" / STREAM)
     assert last is not None
     record = read_heartbeat(home / "run" / "heartbeats" / f"deliver-{sink}.json")
-    numbers = record.numbers.get("streams", {}).get(STREAM, {}) if record is not None and record.alive() else {}
+    numbers = record.numbers.get("streams", {}).get(stream, {}) if record is not None and record.alive() else {}
     return bool(numbers) and (numbers["session_date"], numbers["seq"]) == (last.position.session_date, last.seq)
 
 
