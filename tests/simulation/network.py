@@ -74,7 +74,7 @@ class Wire:
         """The connection ends; of what is under way a part is lost."""
         if self.end is not None:
             return
-        keep = rng.randint(0, len(self.inbound))
+        keep = rng.choice((len(self.inbound), rng.randint(0, len(self.inbound))))
         while len(self.inbound) > keep:
             self.inbound.pop()
         if self.inbound and rng.random() < 0.5:
@@ -275,6 +275,9 @@ class Market:
         """Break every open connection in one way."""
         for wire in self._live():
             if what in {"fin", "rst"}:
+                message = self._make(self.rng.choice(SYMBOLS))
+                if message.symbol in wire.watched:
+                    wire.push(self.line_of(message), self.rng)  # what is under way when it ends, often cut in a line
                 wire.cut(what, self.rng)
             elif what == "half_open":
                 wire.silent = True

@@ -188,7 +188,7 @@ def position_saved_before_the_insert(patch: Patch) -> None:
     patch.setattr(Follower, "_deliver", deliver)
 
 
-@_plant("net_fin", "net_rst", "net_fin", "net_rst", "net_fin")
+@_plant("net_fin", "net_rst")
 def partial_line_dropped_at_a_disconnect(patch: Patch) -> None:
     patch.setattr(Connection, "fragment", lambda self: None)
 
