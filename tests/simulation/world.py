@@ -4,6 +4,7 @@ Everything between socket and insert is the product's own code. The director (th
 begins and ends faults, cuts the power, and asks the oracle at the end. `run(seed)` twice gives the same trace.
 """
 
+import atexit
 import hashlib
 import io
 import os
@@ -47,7 +48,9 @@ HEAL_S = 60.0
 def scratch() -> Path:
     """A folder in memory for this process."""
     shared = Path("/dev/shm")
-    return Path(tempfile.mkdtemp(prefix=f"l2-simulation-{os.getpid()}-", dir=shared if shared.is_dir() else None))
+    made = tempfile.mkdtemp(prefix=f"l2-simulation-{os.getpid()}-", dir=shared if shared.is_dir() else None)
+    atexit.register(shutil.rmtree, made, ignore_errors=True)
+    return Path(made)
 
 
 @lru_cache(maxsize=1)
