@@ -18,7 +18,7 @@ from l2_platform.market.words import bits_set, trailing_zeros
 COMMAS_MAX: Final = 256
 """Commas of a line beyond these are counted, but their places are not kept."""
 PLACES: Final = COMMAS_MAX + 80
-"""Length of the array of places: what is stored too much, and the empty field, fit behind the last comma."""
+"""Length of the array of places: those of one more word, and the empty field, fit behind the last."""
 EMPTY_FIELD: Final = COMMAS_MAX + 76
 """Number of a field that is empty in every line."""
 LEAD: Final = 16
@@ -91,14 +91,10 @@ def split_line(text: UInt8, start: int, limit: int, readable: int, ends: Int64) 
             marks &= (np.uint64(1) << np.uint64(place)) - np.uint64(1)
         slot = min(commas, COMMAS_MAX)
         commas += bits_set(marks)
-        # Several stores without a branch; what is stored too much is overwritten by the next ones.
-        while True:
-            for step in range(8):
-                ends[slot + step] = at + trailing_zeros(marks)
-                marks &= marks - np.uint64(1)
-            slot += 8
-            if marks == np.uint64(0):
-                break
+        while marks != np.uint64(0):
+            ends[slot] = at + trailing_zeros(marks)
+            marks &= marks - np.uint64(1)
+            slot += 1
         if control != np.uint64(0):
             stop = at + place
             if stop >= limit or text[stop] == 10:
