@@ -31,6 +31,8 @@ from tests.faults.journals import (
 )
 from tests.faults.scale import scaled
 
+pytestmark = pytest.mark.timeout(4 * 3600)
+
 CASES = scaled(300, 2_000, 12_000)
 PARTS = 3
 Range = tuple[int, int]

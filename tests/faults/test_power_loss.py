@@ -33,6 +33,8 @@ from tests.faults.journals import (
 )
 from tests.faults.scale import scaled
 
+pytestmark = pytest.mark.timeout(4 * 3600)
+
 CRASHES = scaled(250, 2_500, 25_000)
 PARTS = 2
 PAGE = 4096
