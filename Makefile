@@ -51,7 +51,7 @@ test: $(STAMP) ## run the tests (ARGS="-k name" picks some)
 
 # Each scenario states what it does at quick, ci and full; the results of a run are in its junit file when one is asked for.
 faults: $(STAMP) ## break it on purpose, at full size (FAULTS=ci is the size of CI)
-	@FAULTS=$(FAULTS) $(BIN)/python -m pytest $(wildcard tests/faults tests/simulation tests/fuzz) -n auto --maxprocesses 4 --dist loadfile --timeout $(FAULTS_TIMEOUT_S) $(ARGS)
+	@FAULTS=$(FAULTS) $(BIN)/python -m pytest tests/faults tests/simulation tests/fuzz tests/benchmarks/test_long_figures.py -n auto --maxprocesses 4 --dist loadfile --timeout $(FAULTS_TIMEOUT_S) $(ARGS)
 
 soak: $(STAMP) ## a random mix of faults for SOAK_MINUTES minutes
 	@$(BIN)/python -m tests.faults.soak --minutes $(SOAK_MINUTES) $(ARGS)

@@ -77,7 +77,8 @@ class Collector:
         except OSError as error:
             if self._managed:
                 self._clock.sleep(_DISK_WAIT_S)  # it is started again at once, and would only turn in a circle
-            raise L2Error(f"cannot make folders in {self._settings.run_dir}: {error.strerror}; mend that, then start again") from error
+            advice = "mend that or choose another L2_HOME, then start again"
+            raise L2Error(f"cannot make folders in {self._settings.run_dir}: {error.strerror}; {advice}") from error
         lease = Lease(self._settings.run_dir / "leases" / self._worker, self._outside.locks)
         lease.acquire(wait=self._managed)
         self._outside.on_stop_signals(self.stop)

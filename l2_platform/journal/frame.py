@@ -216,11 +216,13 @@ def decode_segment_header(data: bytes | memoryview, name: str) -> tuple[SegmentH
 
 def _check_types(header: SegmentHeader) -> None:
     previous, supersedes = header.previous, header.supersedes
-    places: list[object] = [header.last_seq, header.last_ts or 0, *(supersedes or (0, 0))]
+    places: list[object] = [header.last_seq, *(supersedes or (0, 0))]
     if previous is not None:
         places += [previous.session_date, previous.segment, previous.end, previous.last_seq]
     if supersedes is not None and len(supersedes) != 2:
         raise ValueError("supersedes")
+    if header.last_ts is not None and not -(1 << 63) <= header.last_ts < 1 << 63:
+        raise ValueError("last_ts")
     if not all(isinstance(place, int) and 0 <= place < 1 << 63 for place in places) or not isinstance(header.context, Mapping):
         raise ValueError("types")
 

@@ -65,7 +65,8 @@ class Lease:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             fd = self._files.open(self.path)
         except OSError as error:
-            raise L2Error(f"cannot take the lease {self.path}: {error.strerror}; mend that, then start again") from error
+            advice = "mend that or choose another L2_HOME, then start again"
+            raise L2Error(f"cannot take the lease {self.path}: {error.strerror}; {advice}") from error
         try:
             if not self._lock(fd, wait, stop):
                 self._files.close(fd)

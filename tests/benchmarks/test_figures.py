@@ -11,7 +11,7 @@ pytestmark = pytest.mark.integration
 
 @pytest.mark.parametrize("name", figure_names(long=False))
 def test_figure_runs(name, tmp_path, numba_cache):
-    result = run_smoke(name, tmp_path, tmp_path / "out")
+    result = run_smoke(name, tmp_path / "out")
     assert result.rows
     assert len(FIGURES[name].text) > 40, "the docstring tells what is measured"
     content = load(tmp_path / "out" / f"{name}.json")
