@@ -9,7 +9,7 @@ from typing import Any, Final, Literal
 import numpy as np
 
 from l2_platform.book import book_kernels as kernels
-from l2_platform.book.state import BookState
+from l2_platform.book.state import BookImage, BookState
 from l2_platform.errors import BookError
 from l2_platform.market.events import DepthBatch, Int64, SnapshotBatch, Trust
 from l2_platform.market.instruments import SymbolTable
@@ -111,6 +111,10 @@ class BookEngine:
     def dump(self) -> bytes:
         """Everything that decides how it goes on (books, trust, shapes, thinning, counters): for checkpoints."""
         return self._state.dump(self.symbols.names)
+
+    def freeze(self) -> BookImage:
+        """What `dump` packs, as it is now."""
+        return self._state.freeze(self.symbols.names)
 
     def load(self, data: bytes) -> None:
         """Go on from a `dump`; names missing in the symbol table are added. BookError when it cannot be used; nothing is changed."""

@@ -15,6 +15,7 @@ from typing import Any
 
 import crc32c
 
+from l2_platform.book.state import BookImage
 from l2_platform.delivery.pipeline import STATE_VERSION
 from l2_platform.journal.frame import Position
 from l2_platform.journal.syscalls import Syscalls
@@ -41,12 +42,16 @@ class CheckpointStore:
         self._calls = calls or Syscalls()
 
     def save(self, position: Position, seq: int, state: dict[str, Any]) -> int:
-        """Write one; only it and the `kept` - 1 before it stay. Its size in bytes; OSError when the disk does not take it."""
+        """Write one (`state`: a pipeline's `dump` or `freeze`); only it and the `kept` - 1 before it stay.
+
+        Its size in bytes; OSError when the disk does not take it.
+        """
         self._calls.make_folders(self.directory)
-        books: bytes = state["books"]
+        books: bytes | BookImage | None = state["books"]
+        packed = books.pack() if isinstance(books, BookImage) else books or b""
         head = {"position": list(position), "seq": seq, "state": {key: value for key, value in state.items() if key != "books"}}
         text = json.dumps(head, separators=(",", ":")).encode()
-        body = struct.pack("<I", len(text)) + text + books
+        body = struct.pack("<I", len(text)) + text + packed
         target = self.directory / f"{position.session_date:08d}-{position.segment:06d}-{position.offset:015d}.ckpt"
         temporary = self.directory / "next.tmp"
         try:

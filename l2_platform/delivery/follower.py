@@ -174,7 +174,7 @@ class Follower:
         state = None
         if now >= self._checkpoint_at:
             self._checkpoint_at = now + int(self._settings.checkpoint_s * NS)
-            state = self.pipeline.dump()
+            state = self.pipeline.freeze()
         return Pending(self._gathering.take(now), self._reader.position, self.pipeline.seq, self._read_ts, state)
 
     def caught_up(self) -> bool:
