@@ -86,7 +86,7 @@ class CheckpointStore:
         """The last session date (YYYYMMDD) that is wholly delivered; 0 when none is."""
         try:
             return int(json.loads((self.directory / "done.json").read_text())["done_through"])
-        except (OSError, ValueError, KeyError):
+        except (OSError, ValueError, OverflowError, KeyError):
             return 0
 
     def mark_done(self, session_date: int) -> None:
@@ -114,7 +114,7 @@ def _read(path: Path) -> Checkpoint | None:
             return None
         (size,) = struct.unpack_from("<I", body)
         head = json.loads(bytes(body[4 : 4 + size]))
-    except (OSError, struct.error, ValueError, RecursionError):
+    except (OSError, struct.error, ValueError, OverflowError, RecursionError):
         return None
     state = head["state"]
     if state.get("version") != STATE_VERSION:

@@ -209,7 +209,7 @@ def decode_segment_header(data: bytes | memoryview, name: str) -> tuple[SegmentH
             previous=Previous(*previous) if previous else None, supersedes=tuple(supersedes) if supersedes else None, **fields,
         )  # fmt: skip
         _check_types(header)
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (ValueError, OverflowError, KeyError, TypeError, AttributeError, RecursionError):
         raise JournalCorrupt(f"{name}: the segment header is not what a header holds", file=name) from None
     return header, end + 4
 

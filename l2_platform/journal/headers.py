@@ -67,7 +67,7 @@ def end_of_date(root: Path, stream: str, session_date: int, durable_path: Path |
         return Previous(session_date, int(closed["segment"]), int(closed["end"]), int(closed["last_seq"]))
     except FileNotFoundError:
         pass
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, OverflowError, KeyError, TypeError):
         raise JournalCorrupt(f"{CLOSED_NAME} is damaged: it should tell where the date ends", file=CLOSED_NAME) from None
     later = next((date for date in list_dates(root, stream) if date > session_date), None)
     if later is not None:

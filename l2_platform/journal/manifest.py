@@ -63,7 +63,7 @@ def read_manifest(folder: Path) -> Manifest:
             fields = json.loads(line)
             before, own = fields.pop("prev"), fields.pop("hash")
             entry = Entry(**fields)
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        except (ValueError, OverflowError, KeyError, TypeError, AttributeError, RecursionError):
             broken.append(f"{MANIFEST_NAME} line {number} cannot be read")
             continue
         if own != _hash(entry, before):

@@ -318,7 +318,7 @@ class JournalReader:
         try:
             fields = json.loads(bytes(payload))
             event = fields.pop("event")
-        except (ValueError, KeyError, AttributeError, TypeError, RecursionError):
+        except (ValueError, OverflowError, KeyError, AttributeError, TypeError, RecursionError):
             return Damage(begin, end, "control frame without an event")
         if not isinstance(event, str):
             return Damage(begin, end, "control frame without an event")

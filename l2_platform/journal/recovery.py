@@ -240,7 +240,7 @@ def _suspect_from(folder: Path, number: int) -> int | None:
         return int(json.loads(suspect_path(folder, number).read_bytes())["offset"])
     except FileNotFoundError:
         return None
-    except (ValueError, KeyError):
+    except (ValueError, OverflowError, KeyError):
         # The mark itself is torn: nothing of the segment is sure.
         return 0
 

@@ -46,5 +46,5 @@ def read_desired(path: Path) -> DesiredState | None:
             tuple(str(name) for name in fields["streams"]), tuple(str(name) for name in fields["symbols"]),
             tuple((int(date), int(end)) for date, end in fields["sessions"]), str(fields["calendar"]),
         )  # fmt: skip
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (ValueError, OverflowError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ConfigError(f"{path}: not a desired state ({error}); delete it and run `l2 up`") from None

@@ -218,5 +218,5 @@ def read_heartbeat(path: Path) -> HeartbeatRecord | None:
             str(fields["worker"]), int(fields["pid"]), int(fields["start"]), int(fields["generation"]), str(fields["state"]),
             int(fields["ts"]), dict(fields["numbers"]),
         )  # fmt: skip
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+    except (OSError, ValueError, OverflowError, KeyError, TypeError, RecursionError):
         return None

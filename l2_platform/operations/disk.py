@@ -104,5 +104,5 @@ def read_record(settings: Settings) -> DiskRecord | None:
         fields = json.loads(record_path(settings).read_text(encoding="utf-8"))
         given_up = tuple(str(name) for name in fields.get("given_up", ()))
         return DiskRecord(DiskState(fields["state"]), int(fields["free_bytes"]), int(fields["since_ns"]), given_up)
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, OverflowError, KeyError, TypeError):
         return None

@@ -108,7 +108,7 @@ def _graphql(port: int, query: str) -> Any:
     text = _request(port, "POST", "/graphql", json.dumps({"query": query}))
     try:
         return json.loads(text)["data"]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, OverflowError, KeyError, TypeError):
         return None
 
 

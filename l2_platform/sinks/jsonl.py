@@ -266,7 +266,7 @@ class JsonlSink:
             return int(record["seq"]), position, None if size is None else int(size)
         except FileNotFoundError:
             return 0, None, None
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, OverflowError, KeyError, TypeError):
             # Unreadable is the same as none: the files are cut to nothing and written again from the journal.
             return 0, None, None
 

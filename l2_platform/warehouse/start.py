@@ -66,7 +66,7 @@ def read_record(path: Path) -> WarehouseRecord | None:
     """The record of a living warehouse, or None."""
     try:
         record = WarehouseRecord(**json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
+    except (OSError, ValueError, OverflowError, TypeError):
         return None
     return record if process_start_ticks(record.pid) == record.started_ticks else None
 
