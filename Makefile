@@ -7,6 +7,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 ARGS ?=
+# Many tests wait for processes: one more runner than cores, at most 4.
+RUNNERS ?= $(shell $(PYTHON) -c 'import os; print(min(4, (os.cpu_count() or 1) + 1))')
 FAULTS ?= full
 FAULTS_TIMEOUT_S ?= 14400
 SOAK_MINUTES ?= 30
@@ -47,11 +49,11 @@ logs: $(STAMP) ## show the end of every log (ARGS="-f" follows)
 	@$(BIN)/l2 logs $(ARGS)
 
 test: $(STAMP) ## run the tests (ARGS="-k name" picks some)
-	@$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile $(ARGS)
+	@$(BIN)/python -m pytest -n $(RUNNERS) --dist loadfile $(ARGS)
 
 # Each scenario states what it does at quick, ci and full; the results of a run are in its junit file when one is asked for.
 faults: $(STAMP) ## break it on purpose, at full size (FAULTS=ci is the size of CI)
-	@FAULTS=$(FAULTS) $(BIN)/python -m pytest tests/faults tests/simulation tests/fuzz tests/benchmarks/test_long_figures.py -n auto --maxprocesses 4 --dist loadfile --timeout $(FAULTS_TIMEOUT_S) $(ARGS)
+	@FAULTS=$(FAULTS) $(BIN)/python -m pytest tests/faults tests/simulation tests/fuzz tests/benchmarks/test_long_figures.py -n $(RUNNERS) --dist loadfile --timeout $(FAULTS_TIMEOUT_S) $(ARGS)
 
 soak: $(STAMP) ## a random mix of faults for SOAK_MINUTES minutes
 	@$(BIN)/python -m tests.faults.soak --minutes $(SOAK_MINUTES) $(ARGS)
