@@ -118,6 +118,7 @@ class JournalReader:
         left = max_bytes
         first = self._seq
         while left > 0 and not self._finished:
+            self._open_again_if_replaced()
             if self._source is None and not self._open_next(items):
                 break
             limit = self._limit()
@@ -158,6 +159,15 @@ class JournalReader:
         self._judged_to = 0
         self._begin_segment(file, wanted, items)
         return True
+
+    def _open_again_if_replaced(self) -> None:
+        """A segment that was named, taken back (its folder could not be synced) and made again is another file."""
+        if self._source is None or self._offset > self._begin or not self._source.unlinked():
+            return
+        if any(file.number == self._number for file in list_segments(self._folder)):
+            self._source.close()
+            self._source = None
+            self._number -= 1
 
     def _begin_segment(self, file: SegmentFile, wanted: int, items: list[Item]) -> None:
         assert self._source is not None

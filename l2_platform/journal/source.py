@@ -27,6 +27,10 @@ class SegmentSource(Protocol):
         """Where readable bytes begin again at or after `offset`; the size when none follow."""
         ...
 
+    def unlinked(self) -> bool:
+        """The file has no name any more: it was deleted, sealed or made again."""
+        ...
+
     def close(self) -> None:
         """Give the file back."""
         ...
@@ -58,6 +62,10 @@ class RawSource:
         while at < size and not self.read(at, 1):
             at += 4096
         return min(at, size)
+
+    def unlinked(self) -> bool:
+        """Whether the open file has lost its name."""
+        return os.fstat(self._fd).st_nlink == 0
 
     def close(self) -> None:
         """Give the file back."""
@@ -115,6 +123,10 @@ class SealedSource:
                 return max(offset, block.raw_offset)
             index += 1
         return self._size
+
+    def unlinked(self) -> bool:
+        """Whether the open file has lost its name."""
+        return os.fstat(self._fd).st_nlink == 0
 
     def close(self) -> None:
         """Give the file back."""
