@@ -192,10 +192,11 @@ class Link:
             self._recorder.control("connect_failed", self._conn_id, error=error.message, attempt=self._attempt)
             self._retry_later(self._backoff.wait_s(), error.message)
             return
+        # From here on bytes may wait for us, also while the disk makes the record of the connection wait.
+        self._read_at_ns, self._waited_since_ns = (self._clock.monotonic_ns(), self._clock.now_ns()), None
         self._recorder.control("connect", self._conn_id, host=self._host, port=self._port, attempt=self._attempt)
         self._log.info("connected", host=self._host, port=self._port, attempt=self._attempt)
         self.counters.connected_ns = self._clock.now_ns()
-        self._read_at_ns = self._waited_since_ns = None
         self._connection = connection
         self._session = open_session(self._channel, self._options)
         self._server_up = self._server_down = False

@@ -170,8 +170,9 @@ class GapTracker:
         self._ordinal += 1
         return self._seq, self._ordinal
 
-    def _identity(self, cause: str, ts_from: int, symbols: list[str]) -> str:
-        text = json.dumps([self.stream, self.session_date, cause, ts_from, symbols])
+    def _identity(self, cause: str, ts_from: int, symbols: list[str], seq: int, ordinal: int) -> str:
+        # With a clock that was set back two gaps may begin at the same time: their places in the journal tell them apart.
+        text = json.dumps([self.stream, self.session_date, cause, ts_from, symbols, seq, ordinal])
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def _open(self, cause: str, ts_from: int, seq: int, evidence: dict[str, Any]) -> None:
@@ -183,7 +184,7 @@ class GapTracker:
             return
         self._closing = False
         number, ordinal = self._key(seq)
-        gap_id = self._identity(cause, ts_from, [])
+        gap_id = self._identity(cause, ts_from, [], number, ordinal)
         self.opened += 1
         self.open = Gap(gap_id, cause, ts_from, NULL_TS, OPEN, 1, seq, [], dict(evidence), number, ordinal)
         self._rows.append(self.open)
@@ -209,6 +210,6 @@ class GapTracker:
 
     def _emit_closed(self, cause: str, ts_from: int, ts_to: int, seq: int, symbols: list[str], evidence: dict[str, Any]) -> None:
         number, ordinal = self._key(seq)
-        gap_id = self._identity(cause, ts_from, symbols)
+        gap_id = self._identity(cause, ts_from, symbols, number, ordinal)
         self.opened += 1
         self._rows.append(Gap(gap_id, cause, ts_from, ts_to, CLOSED, 1, seq, symbols, evidence, number, ordinal))

@@ -165,9 +165,10 @@ class Stack:
             process.wait()
 
 
-def simulated(count: int) -> list[str]:
-    """The first `count` names of the simulated market."""
-    return [f"SYM{number:03d}" for number in range(count)]
+def simulated(count: int, of: int = 1000) -> list[str]:
+    """The first `count` names of a simulated market of `of` symbols: a larger market's names are wider."""
+    width = max(3, len(str(max(count, of) - 1)))
+    return [f"SYM{number:0{width}d}" for number in range(count)]
 
 
 def short_waits() -> dict[str, str]:

@@ -50,7 +50,7 @@ def stack(market: Stack, tmp_path: Path, numba_cache: Path) -> Iterator[Stack]:
 
 def test_disconnects_are_gaps_with_exact_bounds(stack: Stack, measured: Measured) -> None:
     chance = random.Random(1)
-    stack.symbols(simulated(SYMBOLS))
+    stack.symbols(simulated(SYMBOLS, MANY))
     names = {DEPTH_COLLECTOR: "depth", LEVEL1_COLLECTOR: "level1"}
     proxies = {name: proxied(stack, name) for name in names}
     waits = []

@@ -76,12 +76,12 @@ def test_limit_and_unknown_names_are_told_and_lifted(stack: Stack, measured: Mea
     limit = 40
     stack.market("symbol_limit", limit=limit)
     try:
-        stack.symbols([*simulated(60), "NOSUCH", "NORTHIS"])
+        stack.symbols([*simulated(60, MANY), "NOSUCH", "NORTHIS"])
         stack.start(DEPTH_COLLECTOR)
         stack.live(DEPTH_COLLECTOR)
         tells_the_truth(stack, DEPTH_COLLECTOR, wanted=62, watched=limit, account_symbols_max=limit)
         begun = time.monotonic()
-        stack.symbols([*simulated(30), "NOSUCH"])
+        stack.symbols([*simulated(30, MANY), "NOSUCH"])
         tells_the_truth(stack, DEPTH_COLLECTOR, wanted=31, watched=30, refused=0, not_found=1)
         lifted = time.monotonic() - begun
         stack.stop(DEPTH_COLLECTOR)
@@ -91,5 +91,5 @@ def test_limit_and_unknown_names_are_told_and_lifted(stack: Stack, measured: Mea
     account, found = close_ledger(stack, DEPTH, gaps_of_journal(stack.home, DEPTH))
     account.zero()
     refused = Counter(control.fields["symbol"] for control in found.events("limit"))
-    assert set(refused) <= set(simulated(60))
+    assert set(refused) <= set(simulated(60, MANY))
     measured(limit=limit, refusals=sum(refused.values()), lifted_s=lifted, lines=account.sent)

@@ -147,3 +147,16 @@ def test_restart_in_a_new_date_is_a_gap_from_its_begin_though_the_last_note_is_y
     gaps.on_control("collector_start", {"clean": False, "last_ts": 11 * S, "lost_tail_bytes": 0}, 12 * S, 0)
     (opened,) = gaps.take()
     assert (opened.cause, opened.ts_from) == ("restart", 10 * S)
+
+
+def test_two_gaps_that_begin_at_the_same_time_are_two() -> None:
+    gaps = tracker()
+    gaps.on_data(1000, 2000, 1)
+    for seq in (5, 9):
+        # the clock was set back: the newest time that was seen does not move
+        gaps.on_control("collector_start", {"clean": False, "last_ts": 2000}, 1500, seq)
+        gaps.on_control("subscribed", {}, 1600, seq)
+        gaps.on_data(1700, 1800, seq + 1)
+    rows = gaps.take()
+    assert len({row.gap_id for row in rows}) == 2
+    assert [row.state for row in rows] == [OPEN, CLOSED, OPEN, CLOSED]
