@@ -14,7 +14,7 @@ from l2_platform.collectors.intent import Intent, IntentWatch
 from l2_platform.collectors.link import Link
 from l2_platform.collectors.outside import Outside
 from l2_platform.collectors.plain_log import PlainLog
-from l2_platform.collectors.recorder import Recorder
+from l2_platform.collectors.recorder import LAST_WORDS_NS, Recorder
 from l2_platform.collectors.session_roll import Roll, RollWaits, SessionRoll
 from l2_platform.errors import ConfigError, JournalUnwritable, L2Error
 from l2_platform.journal.writer import JournalWriter
@@ -27,8 +27,6 @@ _INTENT_NS = 200_000_000
 _SKEW_REPORT_NS = 60_000_000_000
 _STANDBY_S = 0.1
 _DISK_WAIT_S = 1.0
-_LAST_WORDS_NS = 4_000_000_000
-"""How long a stop insists on a disk that refuses, each for the last frame and for making all durable."""
 _SESSIONS_AHEAD_DAYS = 14
 _DAY_NS = 86_400 * 1_000_000_000
 
@@ -232,7 +230,7 @@ class Collector:
 
     def _insist(self, write: Callable[[], None]) -> None:
         """At the end: try again for a while; what waits in memory would be lost with the process if the disk lost its pages."""
-        deadline = self._clock.monotonic_ns() + _LAST_WORDS_NS
+        deadline = self._clock.monotonic_ns() + LAST_WORDS_NS
         while True:
             try:
                 write()

@@ -13,6 +13,8 @@ from l2_platform.errors import JournalUnwritable
 from l2_platform.journal.writer import JournalWriter
 
 _RETRY_S = 0.2
+LAST_WORDS_NS = 3_000_000_000
+"""How long a stop insists on a disk that refuses: for what is in hand, for the last frame, and for making all durable."""
 
 
 class Recorder:
@@ -66,10 +68,11 @@ class Recorder:
         since = self._clock.now_ns()
         self.stalled_since_ns = since
         self._log.error("journal_unwritable", error=first.message)
-        written = False
+        written, insist_until = False, 0
         while True:
             self._clock.sleep(_RETRY_S)
-            going_on = self._pulse()
+            if not self._pulse() and not insist_until:
+                insist_until = self._clock.monotonic_ns() + LAST_WORDS_NS
             try:
                 if not written:
                     write()
@@ -80,7 +83,7 @@ class Recorder:
                     "journal_loss", now, conn_id, from_ns=since, to_ns=now, bytes=0, error=first.message
                 )
             except JournalUnwritable:
-                if not going_on:
+                if insist_until and self._clock.monotonic_ns() >= insist_until:
                     raise
                 continue
             self.stalled_since_ns = None
