@@ -233,8 +233,10 @@ class DeliverySettings(Section):
     """Longest text kept in `feed_events.raw`; the journal has all of it, bytes."""
     batch_rows_max: int = Field(default=200_000, ge=1000, le=500_000)
     """Most rows of one table in one insert."""
-    checkpoint_s: Seconds = 10.0
-    """Time between two checkpoints, s."""
+    checkpoint_s: Seconds = 30.0
+    """Time between two checkpoints, s: what a restart replays at most, with `checkpoint_lines`."""
+    checkpoint_lines: int = Field(default=2_000_000, ge=1, le=1_000_000_000)
+    """After so many lines a checkpoint is due before `checkpoint_s` is over."""
     checkpoints_kept: int = Field(default=3, ge=1, le=100)
     """Checkpoints kept per sink and stream."""
     retry_first_s: Seconds = 0.2
@@ -258,7 +260,7 @@ class JsonlSettings(Section):
     """Levels per side of an L2 record, and of book_snapshots."""
     l2_interval_ms: int = Field(default=100, ge=0, le=60_000)
     """At most one L2 record per symbol in this time (journal time), and the same for book_snapshots; 0 = every change, ms."""
-    open_files_max: int = Field(default=1024, ge=16, le=100_000)
+    open_files_max: int = Field(default=16_384, ge=16, le=100_000)
     """File handles kept open."""
     sync_s: Seconds = 1.0
     """Time between two syncs, after which the position is written, s."""

@@ -584,3 +584,36 @@ def rehash(old: Int64, new: Int64, sides: Int64) -> int:
             to_table[slot * ORDER_WORDS + word] = from_table[at + word]
         held += 1
     return held
+
+
+@kernel
+def copy_orders(orders: Int64, sides: Int64, out: Int64) -> int:
+    """Copy the living orders, epochs left out, as they lie in the table; their number."""
+    table = pointer_of(orders)
+    held = 0
+    for at in range(0, len(orders), ORDER_WORDS):
+        owner = table[at + 1]
+        if owner == 0:
+            continue
+        s = (2 * ((owner >> 33) - 1) + ((owner >> 32) & 1)) * SIDE_WORDS
+        if (owner & _EPOCH_MASK) != sides[s + S_EPOCH]:
+            continue
+        to = held * ORDER_WORDS
+        out[to] = table[at]
+        out[to + 1] = owner & ~_EPOCH_MASK
+        out[to + 2] = table[at + 2]
+        out[to + 3] = table[at + 3]
+        held += 1
+    return held
+
+
+@kernel
+def copy_levels(levels: Int64, sides: Int64, count: int, out: Int64) -> None:
+    """Copy the levels of the first `count` sides, one side after the other, best first."""
+    to = 0
+    for s in range(0, count * SIDE_WORDS, SIDE_WORDS):
+        first = sides[s + S_AT]
+        for level in range(first + sides[s + S_COUNT] - 1, first - 1, -1):
+            for word in range(LEVEL_WORDS):
+                out[to + word] = levels[level * LEVEL_WORDS + word]
+            to += LEVEL_WORDS

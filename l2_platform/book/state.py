@@ -27,11 +27,12 @@ _FIRST_LEVELS: Final = 1 << 10
 class BookImage:
     """The state of all books at one moment, cheap to take: packing it costs several times as much."""
 
-    parts: tuple[bytes, ...]
+    parts: tuple[bytes | memoryview, ...]
+    """Copies: the books go on meanwhile."""
 
     def pack(self) -> bytes:
         """Versioned and compressed, as `BookState.load` takes it."""
-        body = b"".join(struct.pack("<Q", len(part)) + part for part in self.parts)
+        body = b"".join(piece for part in self.parts for piece in (struct.pack("<Q", len(part)), part))
         return MAGIC + struct.pack("<H", VERSION) + zstandard.ZstdCompressor(level=1).compress(body)
 
 
@@ -131,25 +132,18 @@ class BookState:
 
     def living_orders(self, *, sort: bool) -> Int64:
         """Rows of id, owner (epoch 0), price, size; sorted by owner and id they are the same for every layout of the table."""
-        table = self.orders.reshape(-1, kernels.ORDER_WORDS)
-        table = table[table[:, 1] != 0]
-        side = 2 * ((table[:, 1] >> 33) - 1) + ((table[:, 1] >> 32) & 1)
-        epochs = self.sides.reshape(-1, kernels.SIDE_WORDS)[side, kernels.S_EPOCH]
-        table = table[(table[:, 1] & 0xFFFFFFFF) == epochs]
-        table[:, 1] &= ~0xFFFFFFFF
-        if sort:
-            table = table[np.lexsort((table[:, 0], table[:, 1]))]
-        return np.ascontiguousarray(table, np.int64)
+        room: Int64 = np.empty(int(self.totals[kernels.G_ORDERS]) * kernels.ORDER_WORDS, np.int64)
+        held = kernels.copy_orders(self.orders, self.sides, room)
+        table = room[: held * kernels.ORDER_WORDS].reshape(-1, kernels.ORDER_WORDS)
+        return table[np.lexsort((table[:, 0], table[:, 1]))] if sort else table
 
-    def image(self, names: list[str], *, sort: bool) -> list[bytes]:
+    def image(self, names: list[str], *, sort: bool) -> list[bytes | memoryview]:
         """Everything that decides how it goes on, independent of how the tables lie in memory."""
         symbols = min(self.symbols, len(names))
         sides = self.sides.reshape(-1, kernels.SIDE_WORDS)[: 2 * symbols]
         counts = np.ascontiguousarray(sides[:, kernels.S_COUNT])
-        # Rows of all sides, one after the other, best first: the last level of a block down to its first.
-        ends = np.cumsum(counts)
-        last = sides[:, kernels.S_AT] + counts - 1
-        rows = np.repeat(last + ends - counts, counts) - np.arange(int(counts.sum()))
+        levels: Int64 = np.empty(int(counts.sum()) * kernels.LEVEL_WORDS, np.int64)
+        kernels.copy_levels(self.levels, self.sides, 2 * symbols, levels)
         head = {
             "symbols": symbols,
             "names": names[:symbols],
@@ -161,8 +155,8 @@ class BookState:
             self.books[: symbols * kernels.BOOK_WORDS].tobytes(),
             self.counters[: symbols * kernels.COUNTER_WORDS].tobytes(),
             counts.tobytes(),
-            self.levels.reshape(-1, kernels.LEVEL_WORDS)[rows].tobytes(),
-            self.living_orders(sort=sort).tobytes(),
+            _bytes_of(levels),
+            _bytes_of(self.living_orders(sort=sort)),
         ]
 
     def freeze(self, names: list[str]) -> "BookImage":
@@ -241,3 +235,8 @@ class BookState:
             slots *= 2
         self.orders = np.array(orders, np.int64)
         self._rehash(slots)
+
+
+def _bytes_of(array: Int64) -> memoryview:
+    """The memory of an array, not copied again."""
+    return array.reshape(-1).data.cast("B")

@@ -3,15 +3,18 @@
 SIGTERM drains to the durable position of that moment, saves checkpoints and ends with exit code 0. A second copy waits for the
 lease (`--wait`) or exits 75. Imports are delivered by the command that imports them, not here.
 
-One thread reads, decodes and keeps the books of all streams; another makes the writes, one at a time, so that the next rows are ready
-when a write ends. A third beats the heart, since a slow sink may hold a write for longer than a watchdog waits; it falls silent when
-the work itself stands still for too long.
+One thread reads, decodes and keeps the books of all streams. Writes are made beside it, one at a time for each stream into ClickHouse
+(where most of a write is waiting) and one at a time for all into files, so that the next rows are ready when a write ends; another
+thread saves checkpoints. One more beats the heart, since a slow sink may hold a write for longer than a watchdog waits; it falls
+silent when the work itself stands still for too long.
 """
 
 import signal
 import sys
 import threading
+from collections.abc import Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
@@ -26,7 +29,7 @@ from l2_platform.errors import ConfigError, L2Error
 from l2_platform.journal.reader import list_streams, read_durable
 from l2_platform.market.events import NULL_TS
 from l2_platform.market.sessions import load_calendar
-from l2_platform.monitoring.bounds import bounds_record
+from l2_platform.monitoring.bounds import Bound, bounds_record
 from l2_platform.monitoring.heartbeat import Heartbeat, Lease
 from l2_platform.settings import Settings
 from l2_platform.sinks.clickhouse import ClickHouseSink
@@ -36,15 +39,17 @@ from l2_platform.sinks.sink import Sink
 
 NS = 1_000_000_000
 SINKS = ("clickhouse", "jsonl")
+ONE_FOR_ALL = frozenset({"jsonl"})
+"""Sinks of which one serves all streams: they share descriptors and syncs. Of others each stream has its own."""
 
 
-def make_sink(name: str, settings: Settings) -> Sink:
-    """The sink of that name; ConfigError for a name that does not exist."""
+def make_sink(name: str, settings: Settings, quarantine: Quarantine | None = None) -> Sink:
+    """The sink of that name; ConfigError for a name that does not exist. `quarantine`: one that several sinks share."""
+    clock = SystemClock()
     if name == "clickhouse":
-        return ClickHouseSink(settings)
+        return ClickHouseSink(settings, clock, quarantine=quarantine)
     if name == "jsonl":
-        clock = SystemClock()
-        return JsonlSink(settings.jsonl, settings.jsonl_dir, clock, make_quarantine(name, settings, clock))
+        return JsonlSink(settings.jsonl, settings.jsonl_dir, clock, quarantine or make_quarantine(name, settings, clock))
     raise ConfigError(f"no sink is called {name!r}; there are {', '.join(SINKS)}")
 
 
@@ -77,7 +82,7 @@ def make_pipeline(stream: str, settings: Settings, default_symbol: str | None = 
 
 def make_follower(
     stream: str, sink: Sink, settings: Settings, clock: Clock, default_symbol: str | None = None, writer: Executor | None = None,
-    breaker: Breaker | None = None,
+    saver: Executor | None = None, breaker: Breaker | None = None,
 ) -> Follower:
     """A follower with the paths of the settings."""
     durable = settings.run_dir / "durable" / stream if source_of(stream) == "live" else None
@@ -85,8 +90,23 @@ def make_follower(
         stream, sink, JournalSource(settings.journal_dir, durable),
         CheckpointStore(settings.checkpoint_dir / sink.name / stream, settings.delivery.checkpoints_kept),
         lambda: make_pipeline(stream, settings, default_symbol), settings=settings.delivery, clock=clock,
-        writer=writer, breaker=breaker,
+        writer=writer, saver=saver, breaker=breaker,
     )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """An open sink and the thread that writes to it."""
+
+    raw: Sink
+    sink: SerialSink
+    writer: ThreadPoolExecutor
+
+    @classmethod
+    def make(cls, name: str, settings: Settings, quarantine: Quarantine) -> "Way":
+        """A new one; open it."""
+        raw = make_sink(name, settings, quarantine)
+        return cls(raw, SerialSink(raw), ThreadPoolExecutor(1, thread_name_prefix="write"))
 
 
 class Delivery:
@@ -96,15 +116,13 @@ class Delivery:
         self.name = name
         self._settings = settings
         self._clock = clock
-        self._raw_sink = make_sink(name, settings)
-        self._sink = SerialSink(self._raw_sink)
-        self._writer = ThreadPoolExecutor(1, thread_name_prefix="write")
         self._breaker = Breaker(settings.delivery, clock)
         self._quarantine = make_quarantine(name, settings, clock)
+        self._ways: list[Way] = []
+        self._saver = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._followers: dict[str, Follower] = {}
         self._stopping = False
         self._discover_at = 0
-        self._opened = False
         self._state = "syncing"
         self._open_error = ""
         self._alive_at = clock.monotonic_ns()
@@ -144,7 +162,9 @@ class Delivery:
 
     def _round(self) -> tuple[bool, bool]:
         """One step of every stream: whether any had something to do, and whether more waits at once (catching up)."""
-        if not self._opened and not self._open():
+        if not self._ways and self._open() is None:
+            self._state = "degraded"
+            self._clock.sleep(min(1.0, self._settings.delivery.retry_cap_s))
             return False, False
         self._discover()
         worked = more = False
@@ -158,17 +178,25 @@ class Delivery:
             more |= stepped and follower.full_read
         return worked, more
 
-    def _open(self) -> bool:
+    def _open(self) -> Way | None:
+        """Open one more way to the sink; None when it is away."""
+        way = Way.make(self.name, self._settings, self._quarantine)
         try:
-            self._sink.open()
+            way.sink.open()
         except L2Error as error:
+            way.writer.shutdown()
             if not error.retryable:
                 raise
-            self._state, self._open_error = "degraded", error.message
-            self._clock.sleep(min(1.0, self._settings.delivery.retry_cap_s))
-            return False
-        self._opened, self._open_error = True, ""
-        return True
+            self._open_error = error.message
+            return None
+        self._open_error = ""
+        self._ways.append(way)
+        return way
+
+    def _way_of_next(self) -> Way | None:
+        """The way that one more stream takes: the first is open since the start."""
+        used = len(self._followers)
+        return self._ways[0] if self.name in ONE_FOR_ALL or not used else self._open()
 
     def _discover(self) -> None:
         now = self._clock.monotonic_ns()
@@ -177,8 +205,11 @@ class Delivery:
         self._discover_at = now + int(self._settings.delivery.discover_s * NS)
         for stream in list_streams(self._settings.journal_dir):
             if stream not in self._followers and source_of(stream) != "import":
+                way = self._way_of_next()
+                if way is None:
+                    return
                 self._followers[stream] = make_follower(
-                    stream, self._sink, self._settings, self._clock, writer=self._writer, breaker=self._breaker
+                    stream, way.sink, self._settings, self._clock, writer=way.writer, saver=self._saver, breaker=self._breaker
                 )
 
     def _trouble(self) -> str:
@@ -203,8 +234,13 @@ class Delivery:
             failures=max((follower.failures for _, follower in followers), default=0),
             trouble=next((follower.trouble for _, follower in followers if follower.trouble), ""), sink_down=int(self._breaker.is_open),
             quarantined=self._quarantine.waiting(),
-            bounds=bounds_record((*sink_bounds(self._raw_sink), *(bound for _, follower in followers for bound in follower.bounds))),
+            bounds=bounds_record((*self._sink_bounds(), *(bound for _, follower in followers for bound in follower.bounds))),
         )  # fmt: skip
+
+    def _sink_bounds(self) -> Iterator[Bound]:
+        yield self._quarantine.bound
+        for way in self._ways:
+            yield from sink_bounds(way.raw)
 
     def _numbers(self, stream: str, follower: Follower) -> dict[str, float]:
         durable = read_durable(self._settings.run_dir / "durable" / stream)
@@ -224,7 +260,9 @@ class Delivery:
         self._state = "draining"
         for follower in self._followers.values():
             follower.settle()
-        self._writer.shutdown()
+        for way in self._ways:
+            way.writer.shutdown()
+        self._saver.shutdown()
         for follower in self._followers.values():
             while self._clock.monotonic_ns() < deadline:
                 self._alive_at = self._clock.monotonic_ns()
@@ -241,9 +279,9 @@ class Delivery:
             except L2Error as error:
                 clean = False
                 sys.stderr.write(f"deliver-{self.name}: no checkpoint for {follower.stream}: {error.message}\n")
-        if self._opened:
+        for way in self._ways:
             try:
-                self._sink.close()
+                way.sink.close()
             except L2Error as error:
                 clean = False
                 sys.stderr.write(f"deliver-{self.name}: {error.message}\n")

@@ -5,7 +5,8 @@ without sending what the sink already has, and from then on the reads become wri
 same write is tried again later; at most one more is gathered meanwhile, the journal on disk is the only buffer.
 
 Without a `writer` every read is written before the next. With one (a thread) the next rows are read, decoded and gathered while a
-write is under way: see `gathering` for when they go.
+write is under way: see `gathering` for when they go. A `saver` (another one) packs and saves checkpoints, which takes longer than
+most writes: one at a time, and none is taken while one is being saved.
 """
 
 from collections.abc import Callable
@@ -66,17 +67,20 @@ class Follower:
         settings: DeliverySettings,
         clock: Clock,
         writer: Executor | None = None,
+        saver: Executor | None = None,
         breaker: Breaker | None = None,
     ) -> None:
         """`writer`: one thread that makes the writes while this one goes on; the sink's calls must not overlap then.
-        `breaker`: what all streams of the sink know of it together.
+        `saver`: saves the checkpoints (None: the thread that calls). `breaker`: what all streams of the sink know of it together.
         """
         self.stream = stream
         self.pipeline = make_pipeline()
         self.failures = 0
         """Failed writes in a row."""
-        self.error = ""
-        """What the last failed write said; empty when all is well."""
+        self._error = ""
+        """What the last failed write said."""
+        self._checkpoint_error = ""
+        """Why the last checkpoint is not on disk."""
         self.trouble = ""
         """The same in a word (`retries.trouble_of`)."""
         self.rows = 0
@@ -114,8 +118,18 @@ class Follower:
         self._read_ts = 0
         """Receive time of the newest line read, ns."""
         self._checkpoint_at = 0
+        self._checkpoint_lines = 0
+        """Lines read since the last checkpoint was taken."""
         self._checkpoint_position: Position | None = None
+        self._saver = saver
+        self._saving: Future[None] | None = None
+        """The checkpoint that is being saved."""
         self._look_at = 0
+
+    @property
+    def error(self) -> str:
+        """What went wrong last and still does: a write, or a checkpoint; empty when all is well."""
+        return self._error or self._checkpoint_error
 
     @property
     def behind(self) -> bool:
@@ -131,6 +145,8 @@ class Follower:
         self.full_read = False
         if self._writing is not None and self._writing.done():
             self._collect()
+        if self._saving is not None and self._saving.done():
+            self._saved()
         if self._failed_at and self._breaker.came_back_after(self._failed_at):
             self._retry_at = self._look_at = self._failed_at = 0
         if now < self._retry_at or self._breaker.holds(now):
@@ -142,16 +158,18 @@ class Follower:
         read = self._read(now)
         if self._gathering.waits and self._writing is None and (self._writer is None or self._gathering.is_due(now)):
             return self._write(self._gathered(now))
-        if not read and self._reader is not None and self._reader.finished and not self.behind:
+        ended = not read and self._reader is not None and self._reader.finished and not self.behind
+        if ended and self._saving is None:
             return self._finish_date()
         return read
 
     def settle(self) -> None:
-        """Wait for the write under way, and make the later ones in this thread: for an orderly end."""
+        """Wait for what is under way, and do the rest in this thread: for an orderly end."""
         if self._writing is not None:
             wait([self._writing])
             self._collect()
-        self._writer = None
+        self._saved()
+        self._writer = self._saver = None
 
     def _read(self, now: int) -> bool:
         """Read and decode what is worth it; True when there was something."""
@@ -165,6 +183,7 @@ class Follower:
         lines = sum(int(item.frame_count.sum()) for item in items if isinstance(item, Block))
         self.full_read = size >= self._settings.read_bytes_max // 2 or lines >= self._settings.read_lines_max
         self.bounds.read(size, lines, len(self.pipeline.symbols))
+        self._checkpoint_lines += lines
         self._gathering.add(self._rows_of(items), lines, now)
         return True
 
@@ -172,8 +191,9 @@ class Follower:
         """Everything that was read, as one write; the pipeline is exactly at its end."""
         assert self._reader is not None
         state = None
-        if now >= self._checkpoint_at:
-            self._checkpoint_at = now + int(self._settings.checkpoint_s * NS)
+        due = now >= self._checkpoint_at or self._checkpoint_lines >= self._settings.checkpoint_lines
+        if due and self._saving is None:
+            self._checkpoint_at, self._checkpoint_lines = now + int(self._settings.checkpoint_s * NS), 0
             state = self.pipeline.freeze()
         return Pending(self._gathering.take(now), self._reader.position, self.pipeline.seq, self._read_ts, state)
 
@@ -186,20 +206,31 @@ class Follower:
 
         Raises SinkError. A disk that does not take the checkpoint is only told in `error`: a restart is then slower, not wrong.
         """
+        self._saved()
         if self.behind or self.position is None or self.position == self._checkpoint_position:
             return
+        self._make_safe(self.position, self.pipeline.seq)
         self._save(self.position, self.pipeline.seq, self.pipeline.dump())
 
-    def _save(self, position: Position, seq: int, state: dict[str, Any]) -> None:
-        # A batch without rows moves the sink's own position up to here: no checkpoint is ever ahead of it.
+    def _make_safe(self, position: Position, seq: int) -> None:
+        """No checkpoint is ever ahead of the sink: a batch without rows moves the sink's own position up to here."""
         self._sink.write([self.pipeline.no_rows()], position, seq)
         self._sink.sync()
+
+    def _save(self, position: Position, seq: int, state: dict[str, Any]) -> None:
+        """Pack and save a checkpoint; what the disk says against it is kept for people: a restart is then slower, not wrong."""
         try:
             self._checkpoints.save(position, seq, state)
         except OSError as error:
-            self.error = f"no checkpoint in {self._checkpoints.directory}: {error.strerror or error}"
-            return
-        self._checkpoint_position = position
+            self._checkpoint_error = f"no checkpoint in {self._checkpoints.directory}: {error.strerror or error}"
+        else:
+            self._checkpoint_error, self._checkpoint_position = "", position
+
+    def _saved(self) -> None:
+        """Wait for the checkpoint that is being saved."""
+        saving, self._saving = self._saving, None
+        if saving is not None:
+            saving.result()
 
     def _rows_of(self, items: list[Item]) -> list[TableBatch]:
         batches = self.pipeline.process(items, self._clock.now_ns())
@@ -233,11 +264,11 @@ class Follower:
         return True
 
     def _deliver(self, pending: Pending) -> SinkError | None:
-        """Write, and save the checkpoint that is due; what went wrong with the checkpoint. SinkError: the rows are not taken."""
+        """Write, and make a checkpoint there safe when one is due; what went wrong with that. SinkError: the rows are not taken."""
         self._sink.write(pending.batches, pending.position, pending.seq)
         if pending.state is not None:
             try:
-                self._save(pending.position, pending.seq, pending.state)
+                self._make_safe(pending.position, pending.seq)
             except SinkError as error:
                 return error
         return None
@@ -256,9 +287,7 @@ class Follower:
             self._delivered(pending, trouble)
 
     def _delivered(self, pending: Pending, trouble: SinkError | None) -> None:
-        self._pending = None
-        if pending.state is None or self._checkpoint_position == pending.position:
-            self.error = ""
+        self._pending, self._error = None, ""
         self._worked()
         self.position, self.delivered_seq = pending.position, pending.seq
         self.last_ts_recv = max(self.last_ts_recv, pending.ts_recv)
@@ -267,6 +296,10 @@ class Follower:
         self._gathering.written(self._clock.monotonic_ns())
         if trouble is not None:
             self._failed(trouble)
+        elif pending.state is not None and self._saver is not None:
+            self._saving = self._saver.submit(self._save, pending.position, pending.seq, pending.state)
+        elif pending.state is not None:
+            self._save(pending.position, pending.seq, pending.state)
 
     def _worked(self) -> None:
         self.failures, self.trouble, self._retry_at, self._failed_at = 0, "", 0, 0
@@ -275,7 +308,7 @@ class Follower:
     def _failed(self, error: SinkError) -> None:
         self.failures += 1
         self.bounds.failures.see(self.failures)
-        self.error, self.trouble = error.message, trouble_of(error)
+        self._error, self.trouble = error.message, trouble_of(error)
         if error.facts.get("resume"):
             # The sink does not know any more what it holds: ask it again, and replay from there.
             self._pending, self._reader, self._session_date = None, None, 0
@@ -321,7 +354,7 @@ class Follower:
         except SinkError as error:
             self._failed(error)
             return False
-        self.error = ""
+        self._error = ""
         self._worked()
         return True
 

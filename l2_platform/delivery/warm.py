@@ -40,6 +40,7 @@ def warm_kernels(channels: Iterable[str] = tuple(LINES)) -> None:
             pipeline = Pipeline(stream, levels=10, interval_ms=100, default_symbol="A")
             pipeline.begin_date(_DATE, None)
             batches = pipeline.process(JournalReader(root, stream, _DATE, durable_path=None).read(1 << 20), 0)
+            pipeline.dump()
             sink = JsonlSink(JsonlSettings(), root / "jsonl", SystemClock())
             sink.open()
             sink.write(batches, Position(_DATE, 1, len(data)), pipeline.seq)

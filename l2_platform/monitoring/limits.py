@@ -52,6 +52,7 @@ AT_LIMIT: Final[dict[str, str]] = {
     "delivery.batch_rows_max": "nothing more is read before the write; a larger table is sent in several inserts",
     "delivery.quarantine_rows_max": "no further refused row is set apart: the delivery waits, a person has to look",
     "delivery.checkpoint_s": "a checkpoint is saved with the next write",
+    "delivery.checkpoint_lines": "a checkpoint is saved with the next write, before `delivery.checkpoint_s` is over",
     "delivery.checkpoints_kept": "the oldest checkpoint is deleted",
     "delivery.retry_first_s": "the write is tried again; the wait doubles, with jitter",
     "delivery.retry_cap_s": "the wait between two attempts grows no further; rows wait in the journal",

@@ -64,9 +64,9 @@ class ClickHouseSink:
 
     def __init__(
         self, settings: Settings, clock: Clock | None = None, *, reach: Callable[[], PlainClient] | None = None,
-        threads: Callable[[], Executor] | None = None,
+        threads: Callable[[], Executor] | None = None, quarantine: Quarantine | None = None,
     ) -> None:  # fmt: skip
-        """`reach` and `threads` replace the way to the warehouse and the threads that insert: the seam of a simulation."""
+        """`quarantine`: one that several sinks share. `reach` and `threads` replace the way to the warehouse and the threads that insert: the seam of a simulation."""
         self._settings = settings
         self._connect = reach
         self._make_threads = threads or (lambda: ThreadPoolExecutor(len(LAYOUTS), thread_name_prefix="insert"))
@@ -88,7 +88,7 @@ class ClickHouseSink:
         """Seq of the position that the server knew at the start."""
         self._written_to: dict[Partition, Position] = {}
         """Journal position behind the last write."""
-        self.quarantine = Quarantine(
+        self.quarantine = quarantine or Quarantine(
             settings.quarantine_dir, self.name, settings.delivery.quarantine_rows_max, self._clock
         )
         self._numbers = itertools.count(1)

@@ -136,16 +136,18 @@ class NativeEncoder:
     def _symbol(self, numbers: npt.NDArray[np.int32], names: list[str]) -> list[Buffer]:
         if self._names is not names:
             self._names, self._symbols = names, []
-        self._symbols += [_text(name) for name in names[len(self._symbols) :]]
-        if len(numbers) and int(numbers.max()) >= len(names):
-            msg = f"symbol {int(numbers.max())} is not among {len(names)}"
+        # The reading thread may add names at any moment: only those counted here take part.
+        count = len(names)
+        self._symbols += [_text(name) for name in names[len(self._symbols) : count]]
+        if len(numbers) and int(numbers.max()) >= count:
+            msg = f"symbol {int(numbers.max())} is not among {count}"
             raise ValueError(msg)
-        used = np.zeros(len(names) + 1, np.bool_)
+        used = np.zeros(count + 1, np.bool_)
         used[numbers] = True  # NO_SYMBOL (-1) is the last place
         keys = np.flatnonzero(used)
-        codes = np.zeros(len(names) + 1, np.uint32)
+        codes = np.zeros(count + 1, np.uint32)
         codes[keys] = np.arange(len(keys), dtype=np.uint32)
-        texts = [self._symbols[key] if key < len(names) else b"\0" for key in keys.tolist()]
+        texts = [self._symbols[key] if key < count else b"\0" for key in keys.tolist()]
         return _dictionary(texts, codes[numbers])
 
 

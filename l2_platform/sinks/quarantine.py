@@ -8,6 +8,7 @@ What does not belong here: which rows are refused (isolation), how they are sent
 import fcntl
 import json
 import os
+import threading
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -20,6 +21,7 @@ from l2_platform.clock import Clock
 from l2_platform.errors import SinkRejected, SinkUnavailable
 from l2_platform.journal.frame import Position
 from l2_platform.market.events import NO_SYMBOL, TableBatch
+from l2_platform.monitoring.bounds import Bound
 
 Key = tuple[int, int]
 REASON_MAX: Final = 500
@@ -84,7 +86,7 @@ class Contents:
 
 
 class Quarantine:
-    """The refused rows of one sink."""
+    """The refused rows of one sink; threads may share it."""
 
     def __init__(self, root: Path, sink: str, rows_max: int, clock: Clock) -> None:
         self.folder = root / sink
@@ -95,17 +97,22 @@ class Quarantine:
         self._day: dict[int, int] = {}
         """Rows held on a session date, over all streams."""
         self._counted: dict[str, tuple[tuple[int, int], int]] = {}
+        self._turn = threading.RLock()
+        self.bound = Bound("quarantine_rows", rows_max, "rows", "delivery.quarantine_rows_max")
+        """Rows of the fullest session date that this process looked at."""
 
     def load(self, stream: str, session_date: int) -> None:
         """Read what is held of a stream and date; before the sink is asked how far it got, so that a release is seen in one of the two.
 
         Raise SinkUnavailable when it cannot be read.
         """
-        keys: dict[str, set[Key]] = {}
-        for table, seq, ordinal in self._read(self._path(stream, session_date)).held:
-            keys.setdefault(table, set()).add((seq, ordinal))
-        self._known[stream, session_date] = keys
-        self._day[session_date] = sum(len(self._read(path).held) for path in self.folder.glob(f"*-{session_date}.jsonl"))
+        with self._turn:
+            keys: dict[str, set[Key]] = {}
+            for table, seq, ordinal in self._read(self._path(stream, session_date)).held:
+                keys.setdefault(table, set()).add((seq, ordinal))
+            self._known[stream, session_date] = keys
+            self._day[session_date] = sum(len(self._read(path).held) for path in self.folder.glob(f"*-{session_date}.jsonl"))
+            self.bound.see(self._day[session_date])
 
     def count(self, stream: str, session_date: int) -> int:
         """Rows held of a stream and date, as far as this process knows."""
@@ -133,9 +140,14 @@ class Quarantine:
 
         Raise SinkRejected when the day's quarantine is full, SinkUnavailable when it cannot be written: the row stays undelivered.
         """
+        with self._turn:
+            self._hold(batch, start, stop, error, journal)
+
+    def _hold(self, batch: TableBatch, start: int, stop: int, error: SinkRejected, journal: tuple[Position | None, Position]) -> None:
         held = self._held(batch.stream, batch.session_date)
         seq, ordinal = key_of(batch, start)
         if self._day[batch.session_date] >= self._rows_max:
+            self.bound.hit()
             raise SinkRejected(
                 f"{self._sink} refuses {batch.table} seq {seq} of {batch.stream}, and {self._rows_max} rows of {batch.session_date} are in"
                 f" quarantine already, so the stream stops here: {error.message}; mend the cause and `l2 quarantine retry`, or raise"
@@ -150,6 +162,7 @@ class Quarantine:
         self._append(self._path(row.stream, row.session_date), {"state": "held", **asdict(row)})
         held.setdefault(batch.table, set()).add((seq, ordinal))
         self._day[batch.session_date] += 1
+        self.bound.see(self._day[batch.session_date])
 
     def release(self, row: HeldRow) -> None:
         """The row was delivered after all; it counts as held for a running delivery until that looks again."""

@@ -1,16 +1,19 @@
 """When rows are read and written: few gather, many go, a slow sink gets fewer and larger writes, and memory stays bounded."""
 
+import errno
 import random
 import shutil
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from l2_platform.clock import SystemClock
+from l2_platform.delivery.checkpoint import CheckpointStore
 from l2_platform.delivery.follower import Follower, JournalSource
 from l2_platform.delivery.gathering import Gathering, merge
 from l2_platform.delivery.serial_sink import SerialSink
@@ -150,13 +153,34 @@ def writer() -> Iterator[ThreadPoolExecutor]:
         yield pool
 
 
-def overlapped(home: Path, sink: GatedSink, writer: ThreadPoolExecutor, **settings: float) -> Follower:
+class GatedStore(CheckpointStore):
+    """Checkpoints that wait for their gate, and a disk that can be full."""
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__(directory, 2)
+        self.gate = threading.Event()
+        self.gate.set()
+        self.full = False
+        self.begun: list[int] = []
+
+    def save(self, position: Position, seq: int, state: dict[str, Any]) -> int:
+        self.begun.append(seq)
+        assert self.gate.wait(20)
+        if self.full:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return super().save(position, seq, state)
+
+
+def overlapped(
+    home: Path, sink: GatedSink, writer: ThreadPoolExecutor | None, store: CheckpointStore | None = None, **settings: float
+) -> Follower:
     sink.open()
     quick = {"flush_ms": 1, "flush_ms_min": 0, "flush_lines": 1, "step_bytes": 1}
     return Follower(
-        DEPTH, SerialSink(sink), JournalSource(home / "journal", home / "durable"), Rig(home).store,
+        DEPTH, SerialSink(sink), JournalSource(home / "journal", home / "durable"), store or Rig(home).store,
         lambda: pipeline_for(DEPTH, interval_ms=0, session_start=lambda _date: T0),
         settings=QUICK.model_copy(update=quick | settings), clock=SystemClock(), writer=writer,
+        saver=ThreadPoolExecutor(1) if writer and store else None,
     )  # fmt: skip
 
 
@@ -240,4 +264,52 @@ def test_settle_ends_the_write_under_way_and_goes_on_alone(tmp_path: Path, write
     assert follower.writing_since is None
     writer.shutdown()
     to_the_end(follower)
+    assert rig.files() == whole
+
+
+def test_writes_go_on_while_a_checkpoint_is_saved_and_the_end_of_a_date_waits_for_it(tmp_path: Path, writer: ThreadPoolExecutor) -> None:
+    whole = expected(tmp_path, two_dates)
+    rig = Rig(tmp_path / "other")
+    two_dates(rig.home)
+    store = GatedStore(rig.home / "checkpoints")
+    store.gate.clear()
+    follower = overlapped(rig.home, GatedSink(rig.home / "jsonl"), writer, store, read_bytes_max=1000, checkpoint_s=0.0001)
+    run(follower, lambda: follower.delivered_seq == LAST)
+    # everything of the first date is written, one checkpoint only was begun, and the date is not over before it is saved
+    for _ in range(50):
+        follower.step()
+    assert follower.pipeline.session_date == DATE
+    assert len(store.begun) == 1
+    store.gate.set()
+    run(follower, lambda: follower.pipeline.session_date == NEXT and follower.delivered_seq == LAST)
+    to_the_end(follower)
+    assert not follower.error
+    assert len(store.begun) > 1
+    assert rig.files() == whole
+
+
+def test_a_checkpoint_is_due_after_so_many_lines(tmp_path: Path) -> None:
+    for lines, least, most in ((50, 3, 9), (1_000_000, 0, 3)):
+        home = tmp_path / f"other{lines}"
+        two_dates(home)
+        store = GatedStore(home / "checkpoints")
+        follower = overlapped(
+            home, GatedSink(home / "jsonl"), None, store, read_bytes_max=500, checkpoint_s=86_400, checkpoint_lines=lines
+        )
+        run(follower, lambda follower=follower: follower.pipeline.session_date == NEXT)  # type: ignore[misc]
+        assert least <= len(store.begun) <= most
+
+
+def test_a_disk_that_takes_no_checkpoint_is_told_and_stops_nothing(tmp_path: Path, writer: ThreadPoolExecutor) -> None:
+    whole = expected(tmp_path, two_dates)
+    rig = Rig(tmp_path / "other")
+    two_dates(rig.home)
+    store = GatedStore(rig.home / "checkpoints")
+    store.full = True
+    follower = overlapped(rig.home, GatedSink(rig.home / "jsonl"), writer, store, read_bytes_max=1000, checkpoint_s=0.0001)
+    run(follower, lambda: follower.pipeline.session_date == NEXT)
+    assert "No space left on device" in follower.error
+    store.full = False
+    to_the_end(follower)
+    assert not follower.error
     assert rig.files() == whole
