@@ -13,13 +13,13 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from urllib.parse import quote, unquote
 
 import numpy as np
 
 from l2_platform.clock import Clock
-from l2_platform.errors import SinkBlocked, SinkRejected, SinkUnavailable
+from l2_platform.errors import SinkBlocked, SinkError, SinkRejected, SinkUnavailable
 from l2_platform.journal.frame import Position
 from l2_platform.market.events import Int32, Int64, TableBatch, UInt8, UInt64
 from l2_platform.market.timezone import new_york_offsets
@@ -42,8 +42,6 @@ KINDS: Final = {"book_snapshots": "l2", "quotes": "l1", "trades": "ticks"}
 """Tables that become files, and the kind in the file's name; other tables are not for files."""
 ROWS_FORMATTED: Final = 16_384
 """Records formatted at once: bounds the buffer."""
-NAMES_REFUSED: Final = frozenset({errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL})
-"""What a file system says of a name that it can never have."""
 NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
 SAFE: Final = "@#+="
 """Characters of symbols kept in file names besides letters, digits, `_`, `.`, `-` and `~`."""
@@ -84,15 +82,20 @@ class _Progress:
     folder: Path
     saved_seq: int
     saved_position: Position | None
-    paths: dict[tuple[str, str], str] = field(default_factory=dict)
-    """File of each (kind, symbol) met so far."""
-    sizes: dict[str, int] = field(default_factory=dict)
-    """Bytes of each file."""
+    files: dict[str, int] = field(default_factory=dict)
+    """Number of each file met so far."""
+    numbers: dict[str, tuple[list[str], Int64]] = field(default_factory=dict)
+    """Kind → the list of symbols, and the number of each symbol's file (-1: not met)."""
+    bytes: int = 0
+    """Of all files together."""
 
-    @property
-    def bytes(self) -> int:
-        """Of all files together."""
-        return sum(self.sizes.values())
+
+class Groups(NamedTuple):
+    """Lines that lie one behind the other, those of a symbol together."""
+
+    symbols: Int32
+    ends: Int64
+    """Behind each symbol's lines, bytes."""
 
 
 class JsonlSink:
@@ -152,7 +155,9 @@ class JsonlSink:
                 f"cannot resume {stream} {session_date}: {error.strerror}", path=str(folder)
             ) from error
         self._unknown.discard((stream, session_date))
-        self._progress[stream, session_date] = _Progress(seq, position, folder, seq, position, sizes=sizes)
+        self._drop((stream, session_date))
+        files = {path: self._files.add(path, size) for path, size in sizes.items()}
+        self._progress[stream, session_date] = _Progress(seq, position, folder, seq, position, files, bytes=sum(sizes.values()))
         return ResumePoint(seq, dict.fromkeys(KINDS, (seq, 0)), position)
 
     def redeliver(self, row: HeldRow) -> None:
@@ -188,12 +193,12 @@ class JsonlSink:
             for batch in batches:
                 if batch.table in KINDS and len(batch):
                     self._append(batch, progress, position)
-            self._files.commit(progress.sizes)
-        except (OSError, SinkRejected) as error:
+            progress.bytes += self._files.commit()
+        except (OSError, SinkError) as error:
             resume = not self._files.roll_back() or isinstance(error, FilesChanged)
             if resume:
                 self._forget(key)
-            if isinstance(error, SinkRejected):
+            if isinstance(error, SinkError):
                 raise
             raise _failure(error, progress.folder, resume=resume) from error
         progress.seq, progress.position = max(progress.seq, seq), position
@@ -227,8 +232,14 @@ class JsonlSink:
 
     def _forget(self, key: tuple[str, int]) -> None:
         """What the files of a stream and date hold is not known any more: only `resume` can tell."""
-        self._files.close(self._progress.pop(key).folder)
+        self._files.close(self._progress[key].folder)
+        self._drop(key)
         self._unknown.add(key)
+
+    def _drop(self, key: tuple[str, int]) -> None:
+        progress = self._progress.pop(key, None)
+        if progress is not None:
+            self._files.drop(progress.files.values())
 
     def close_stream(self, stream: str, session_date: int) -> None:
         """The date is finished: sync and close its files."""
@@ -237,11 +248,12 @@ class JsonlSink:
         progress = self._progress.get(key)
         if progress is None:
             return
-        if any(_size(path) != size for path, size in progress.sizes.items()):
+        sizes = {path: self._files.size(number) for path, number in progress.files.items()}
+        if any(_size(path) != size for path, size in sizes.items() if size >= 0):
             self._forget(key)
             raise SinkUnavailable(f"jsonl: files under {progress.folder} are missing; they are written again", resume=True)
-        del self._progress[key]
         self._files.close(progress.folder)
+        self._drop(key)
         if self.quarantine is not None:
             self.quarantine.forget(stream, session_date)
 
@@ -250,8 +262,8 @@ class JsonlSink:
         try:
             self.sync()
         finally:
-            self._files.close(None)
-            self._progress.clear()
+            for key in list(self._progress):
+                self._drop(key)
 
     def _position_path(self, stream: str, session_date: int) -> Path:
         return self._root / ".positions" / f"{stream}-{session_date}.json"
@@ -282,18 +294,26 @@ class JsonlSink:
         kind = KINDS[batch.table]
         if self.quarantine is not None:
             batch = self.quarantine.without_held(batch)
-        for symbol, data in self._records(batch, progress.seq):
-            key = kind, batch.symbols[symbol]
-            path = progress.paths.get(key)
-            if path is None:
-                path = str(progress.folder / file_name(key[1], kind, batch.session_date))
-                progress.paths[key] = path
-            try:
-                self._files.append(path, data, progress.sizes)
-            except OSError as error:
-                if self.quarantine is None or error.errno not in NAMES_REFUSED:
-                    raise
-                self._hold(batch, symbol, error, (progress.position, position))
+        for groups, text in self._records(batch, progress.seq):
+            files = self._file_numbers(batch, kind, progress, groups.symbols)
+            for index, refusal in self._files.append(files, text, groups.ends):
+                if self.quarantine is None:
+                    raise refusal
+                self._hold(batch, int(groups.symbols[index]), refusal, (progress.position, position))
+
+    def _file_numbers(self, batch: TableBatch, kind: str, progress: _Progress, symbols: Int32) -> Int64:
+        """The number of each symbol's file."""
+        names, numbers = progress.numbers.get(kind, (batch.symbols, np.zeros(0, np.int64)))
+        if names is not batch.symbols or len(numbers) < len(batch.symbols):
+            known = len(numbers) if names is batch.symbols else 0
+            numbers = np.append(numbers[:known], np.full(len(batch.symbols) - known, -1))
+            progress.numbers[kind] = batch.symbols, numbers
+        for symbol in symbols[numbers[symbols] < 0].tolist():
+            path = str(progress.folder / file_name(batch.symbols[symbol], kind, batch.session_date))
+            if path not in progress.files:
+                progress.files[path] = self._files.add(path)
+            numbers[symbol] = progress.files[path]
+        return numbers[symbols]
 
     def _hold(self, batch: TableBatch, symbol: int, error: OSError, journal: tuple[Position | None, Position]) -> None:
         """Put aside all rows of a symbol that cannot name a file."""
@@ -302,8 +322,8 @@ class JsonlSink:
         for row in np.flatnonzero(np.asarray(batch.columns["symbol"]) == symbol).tolist():
             self.quarantine.hold(batch, row, row + 1, refusal, journal)
 
-    def _records(self, batch: TableBatch, after_seq: int) -> Iterator[tuple[int, memoryview]]:
-        """(symbol, lines) for each symbol of the batch, rows in their order; rows at or below `after_seq` are left out."""
+    def _records(self, batch: TableBatch, after_seq: int) -> Iterator[tuple[Groups, UInt8]]:
+        """The lines of the batch, rows of a symbol in their order; rows at or below `after_seq` are left out."""
         columns = batch.columns
         symbols: Int32 = np.ascontiguousarray(columns["symbol"], np.int32)
         seq: UInt64 = np.ascontiguousarray(columns["seq"], np.uint64)
@@ -332,13 +352,8 @@ class JsonlSink:
                 *arguments,
             )
             numbers = symbols[part]
-            stops = np.append(np.flatnonzero(numbers[1:] != numbers[:-1]) + 1, len(part))
-            view = self._buffer.data
-            begin = 0
-            for stop in stops.tolist():
-                end = int(ends[stop - 1])
-                yield int(numbers[stop - 1]), view[begin:end]
-                begin = end
+            last = np.append(np.flatnonzero(numbers[1:] != numbers[:-1]), len(part) - 1)
+            yield Groups(numbers[last], ends[last]), self._buffer[: ends[-1]]
 
     def _frames(self, batch: TableBatch) -> Frames:
         """Heads of all symbols and the tail; made anew only when the list has grown or is another one."""

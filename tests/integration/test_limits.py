@@ -5,6 +5,7 @@ import socket
 import threading
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from l2_platform.clock import SystemClock
@@ -123,11 +124,12 @@ def test_system_lines_that_nobody_takes_do_not_pile_up() -> None:
 
 
 def test_few_files_stay_open(tmp_path: Path) -> None:
-    files, sizes = AppendFiles(16), dict[str, int]()
+    files = AppendFiles(16)
+    numbers = [files.add(str(tmp_path / f"{number}")) for number in range(25)]
     for number in range(50):
-        files.append(str(tmp_path / f"{number % 25}"), memoryview(b"x\n"), sizes)
+        files.append(np.array([numbers[number % 25]]), np.frombuffer(b"x\n", np.uint8).copy(), np.array([2]))
     assert (files.bound.now, files.bound.high, files.bound.reached) == (16, 16, 1)
-    files.commit(sizes)
+    assert files.commit() == 100
     files.close(None)
     assert sum(path.stat().st_size for path in tmp_path.iterdir()) == 100
 

@@ -92,3 +92,19 @@ def test_a_symbol_that_cannot_name_a_file_goes_to_quarantine_and_back(tmp_path: 
     sink.write([replace(batch, symbols=["GOOD", "SHORT", "FINE"])], Position(DATE, 1, 60), 6)
     lines = [json.loads(line) for path in tmp_path.rglob("*_l1_*.jsonl") for line in path.read_text().splitlines()]
     assert sorted(line["seq"] for line in lines) == [1, 2, 3, 4, 5, 6]
+
+
+def test_rows_that_cannot_be_put_aside_leave_no_part_of_a_write(tmp_path: Path) -> None:
+    sink = JsonlSink(JsonlSettings(), tmp_path / "jsonl", SystemClock(), quarantine_at(tmp_path))
+    sink.open()
+    sink.resume(STREAM, DATE)
+    batch = replace(quotes(1, 6), symbols=["GOOD", "X" * 300, "FINE"])
+    batch.columns["symbol"] = np.array([0, 1, 2, 0, 1, 2], np.int32)
+    (tmp_path / "quarantine").write_text("a file where a folder must be")
+    with pytest.raises(SinkUnavailable, match="put a refused row"):
+        sink.write([batch], Position(DATE, 1, 60), 6)
+    assert not list(tmp_path.rglob("*_l1_*.jsonl"))
+    (tmp_path / "quarantine").unlink()
+    sink.write([batch], Position(DATE, 1, 60), 6)
+    lines = [json.loads(line) for path in tmp_path.rglob("*_l1_*.jsonl") for line in path.read_text().splitlines()]
+    assert sorted(line["seq"] for line in lines) == [1, 3, 4, 6]
