@@ -30,10 +30,12 @@ from l2_platform.sinks.jsonl_files import AppendFiles, FilesChanged, cut_after_s
 from l2_platform.sinks.jsonl_kernels import (
     LEVEL_BYTES,
     RECORD_BYTES,
+    STORE_BYTES,
     Frames,
     format_books,
     format_quotes,
     format_trades,
+    padded,
 )
 from l2_platform.sinks.quarantine import HeldRow, Quarantine
 from l2_platform.sinks.sink import ResumePoint
@@ -337,8 +339,8 @@ class JsonlSink:
         room = RECORD_BYTES + levels * LEVEL_BYTES + longest + len(frames.tail)
         for start in range(0, len(order), ROWS_FORMATTED):
             part = order[start : start + ROWS_FORMATTED]
-            if len(self._buffer) < room * len(part):
-                self._buffer = np.empty(room * len(part), np.uint8)
+            if len(self._buffer) < room * len(part) + STORE_BYTES:
+                self._buffer = np.empty(room * len(part) + STORE_BYTES, np.uint8)
             ends = np.empty(len(part), np.int64)
             formatter(
                 self._buffer,
@@ -366,7 +368,7 @@ class JsonlSink:
         np.cumsum([len(head) for head in heads], out=ends[1:])
         tail = f',"stream":{json.dumps(batch.stream)},"seq":'.encode()
         frames = Frames(
-            np.frombuffer(b"".join(heads), np.uint8), ends, np.frombuffer(tail, np.uint8), *new_york_offsets()
+            padded(b"".join(heads)), ends, padded(tail), *new_york_offsets()
         )
         self._heads[batch.stream] = batch.symbols, count, frames
         return frames

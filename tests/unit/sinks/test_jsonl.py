@@ -180,6 +180,34 @@ def test_prices_are_exact_decimals(tmp_path: Path, bid: int, ask: int) -> None:
     assert Decimal(record["mid_price"]) == (ask + bid) * unit / 2  # type: ignore[arg-type]
 
 
+def shortest(units: int, places: int) -> str:
+    """Units of 10^-places as the shortest decimal."""
+    digits = f"{abs(units):0{places + 1}}"
+    text = f"{digits[:-places]}.{digits[-places:]}".rstrip("0").rstrip(".")
+    return f"-{text}" if units < 0 else text
+
+
+def test_numbers_of_every_length_are_the_shortest_decimals(tmp_path: Path) -> None:
+    chance = random.Random(5)
+    numbers = [10**power + step for power in range(20) for step in (-1, 0, 1)] + [2**64 - 1, 2**63 - 1, 2**63 - 2]
+    numbers += [chance.randrange(10 ** chance.randrange(1, 20)) * 10 ** chance.randrange(5) % 2**64 for _ in range(2000)]
+    signed = [number % 2**63 * chance.choice((1, -1)) for number in numbers]
+    following = [min(value + chance.randrange(4), 2**63 - 1) for value in signed]
+    seq, symbol = list(range(1, len(numbers) + 1)), [0] * len(numbers)
+    trades = trade_batch(seq, symbol)
+    trades.columns |= {"tick_id": np.array(numbers, np.uint64), "price": np.array(signed)}
+    books = book_batch(seq, symbol, [[(value, 1)] for value in signed], [[(value, 1)] for value in following])
+    sink = sink_at(tmp_path)
+    sink.write([trades, books], at(10), len(numbers))
+    sink.close()
+    ticks, l2 = ((tmp_path / "live" / str(DATE) / f"AAPL_{kind}_{DATE}.jsonl").read_text().splitlines() for kind in ("ticks", "l2"))
+    for line, number, price in zip(ticks, numbers, signed, strict=True):
+        assert f'"price":{shortest(price, 9)},' in line
+        assert f'"tick_id":{number},' in line
+    for line, bid, ask in zip(l2, signed, following, strict=True):
+        assert f'"spread":{shortest(ask - bid, 9)},"mid_price":{shortest(5 * (bid + ask), 10)},' in line
+
+
 @pytest.mark.parametrize("month", [1, 3, 7, 11])
 def test_timestamps_equal_the_standard_library(tmp_path: Path, month: int) -> None:
     sink = sink_at(tmp_path)
