@@ -104,6 +104,10 @@ def limit_of(load: Load) -> str:
     parts = load.parts.get(busiest, {})
     most = next(iter(parts), "")
     tail = f", in it {most} with {parts[most][2] / load.seconds:.2f}" if most else ""
+    inserts = load.parts.get("deliver-clickhouse", {}).get("insert", (0.0,))[0] / load.seconds
+    if busiest == "warehouse" and inserts:
+        cost = 1e3 * load.cpu[busiest] / inserts
+        tail = f" for {inserts:.0f} inserts a second, {cost:.0f} ms of CPU each with the merges they bring"
     return f"CPU: {total:.2f} cores in all at {load.wish.rate:,.0f}/s; {busiest} takes {load.cpu[busiest]:.2f}{tail}."
 
 

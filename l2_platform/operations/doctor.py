@@ -29,6 +29,8 @@ MEMORY_FAIL_BYTES = 1 << 30
 MEMORY_WARN_BYTES = 3 << 30
 OPEN_FILES_SPARE = 512
 """Sockets, logs and libraries of a process beside its JSONL files."""
+OPEN_FILES_MIN = 1024
+"""With fewer the warehouse or the recording may not start."""
 CLOCK_WARN_S = 0.25
 FEED_CLOCK_WARN_S = 2.0
 """The T line has whole seconds and comes once a second."""
@@ -133,8 +135,9 @@ def check_open_files(settings: Settings) -> Finding:
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     wanted = settings.jsonl.open_files_max + OPEN_FILES_SPARE
     if hard != resource.RLIM_INFINITY and hard < wanted:
-        advice = f"raise it (`ulimit -Hn {wanted}`, limits.conf), or lower L2_JSONL__OPEN_FILES_MAX"
-        return Finding("open files", Level.FAIL, f"hard limit {hard}, needed {wanted}", advice)
+        advice = f"raise it (`ulimit -Hn {wanted}`, limits.conf): with more files than that each append opens and closes one"
+        level = Level.FAIL if hard < OPEN_FILES_MIN else Level.WARN
+        return Finding("open files", level, f"hard limit {hard}, wanted {wanted} for L2_JSONL__OPEN_FILES_MAX", advice)
     return Finding("open files", Level.OK, f"hard limit {'none' if hard == resource.RLIM_INFINITY else hard}")
 
 

@@ -66,7 +66,9 @@ class ClickHouseSink:
         self, settings: Settings, clock: Clock | None = None, *, reach: Callable[[], PlainClient] | None = None,
         threads: Callable[[], Executor] | None = None, quarantine: Quarantine | None = None,
     ) -> None:  # fmt: skip
-        """`quarantine`: one that several sinks share. `reach` and `threads` replace the way to the warehouse and the threads that insert: the seam of a simulation."""
+        """`quarantine`: one that several sinks share. `reach` and `threads` replace the way to the warehouse and the threads that insert:
+        the seam of a simulation.
+        """
         self._settings = settings
         self._connect = reach
         self._make_threads = threads or (lambda: ThreadPoolExecutor(len(LAYOUTS), thread_name_prefix="insert"))
