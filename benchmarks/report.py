@@ -13,6 +13,7 @@ from benchmarks.drawing import draw
 from benchmarks.results import FOLDER, load_all
 
 PAGE_NAME = "benchmarks.md"
+BUSY_CORES = 0.2
 MACHINE = ("cpu", "cores", "caches", "memory", "kernel", "filesystem", "python", "packages")
 INTRODUCTION = """\
 # Benchmarks
@@ -98,8 +99,8 @@ def _origin(content: dict[str, Any]) -> str:
     parts.append(f"commit {content['commit']}{' with uncommitted changes' if content['dirty'] else ''}")
     parts += [f"N = {passes}"] if passes else []
     parts.append(f"took {content['seconds']:.0f} s")
-    if content["load_before"] >= 0.5:
-        parts.append(f"load before the run {content['load_before']:.1f}: the machine was not quiet")
+    if content.get("busy_before", 0.0) >= BUSY_CORES:
+        parts.append(f"other work used {content['busy_before']:.1f} cores before the run")
     if content["scale"] != "full":
         parts.append("**smoke run: the numbers mean nothing**")
     return " · ".join(parts)

@@ -15,9 +15,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from benchmarks import machine, results, tables
 from benchmarks.figure import Context, Figure, NotMeasurable, Result, Scale, discover
 from l2_platform.clock import SystemClock
+
+BUSY_LOOK_S = 1.0
 
 
 @dataclass(slots=True)
@@ -55,7 +59,7 @@ def run_one(figure: Figure, plan: Plan) -> Result:
             "scale": plan.scale,
             "machine": machine.facts(folder),
             "limits": limits,
-            "load_before": round(os.getloadavg()[0], 2),
+            "busy_before": round(busy_cores(), 2),
             "command": command_of(figure.name, plan),
         }
         facts["commit"], facts["dirty"] = results.commit()
@@ -68,6 +72,11 @@ def run_one(figure: Figure, plan: Plan) -> Result:
     if plan.out is not None:
         results.save(plan.out, figure, result, facts)
     return result
+
+
+def busy_cores() -> float:
+    """Cores that other processes use while this one waits a moment."""
+    return psutil.cpu_percent(BUSY_LOOK_S) / 100 * (os.cpu_count() or 1)
 
 
 def run_many(figures: Sequence[Figure], plan: Plan) -> list[str]:

@@ -12,7 +12,7 @@ from benchmarks.tables import cell, number
 
 FACTS = {
     "date": "2026-01-02T03:04:05+00:00", "scale": "full", "machine": {"cpu": "some", "cores": "2"}, "limits": {},
-    "load_before": 0.1, "command": "python -m benchmarks run speed", "commit": "0123456789", "dirty": False, "seconds": 3.0,
+    "busy_before": 0.1, "command": "python -m benchmarks run speed", "commit": "0123456789", "dirty": False, "seconds": 3.0,
 }  # fmt: skip
 
 
@@ -45,15 +45,15 @@ def test_page_tells_numbers_with_spread_origin_and_targets(tmp_path):
     assert "| ≥ 9 M/s | 3 M/s | **missed** | memory is slower | [speed](#speed-of-things) |" in text
     assert "| price | 1.50 |" in text
     assert "(results/speed-curve.svg)" in text
-    assert "not quiet" not in text
+    assert "other work" not in text
     assert "<svg" in (tmp_path / "results" / "speed-curve.svg").read_text()
 
 
 def test_page_warns_of_smoke_runs_busy_machines_and_uncommitted_changes(tmp_path):
-    stored(tmp_path / "results", scale="smoke", load_before=3.2, dirty=True)
+    stored(tmp_path / "results", scale="smoke", busy_before=3.2, dirty=True)
     text = write_page(tmp_path / "results").read_text()
     assert "the numbers mean nothing" in text
-    assert "the machine was not quiet" in text
+    assert "other work used 3.2 cores before the run" in text
     assert "uncommitted changes" in text
 
 
