@@ -262,7 +262,7 @@ class JsonlSettings(Section):
     """At most one L2 record per symbol in this time (journal time), and the same for book_snapshots; 0 = every change, ms."""
     open_files_max: int = Field(default=16_384, ge=16, le=100_000)
     """File handles kept open; fewer where the process may not have as many. More files than that are opened again and again."""
-    sync_s: Seconds = 5.0
+    sync_s: Seconds = 1.0
     """Time between two syncs, after which the position is written, s."""
 
 

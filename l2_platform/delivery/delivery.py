@@ -169,8 +169,8 @@ class Delivery:
         self._discover()
         worked = more = False
         for follower in self._followers.values():
-            # A write that hangs is a hang of the process, however well the reading goes on.
-            begun = [since for since in (other.writing_since for other in self._followers.values()) if since is not None]
+            # A write or a save that hangs is a hang of the process, however well the reading goes on.
+            begun = [since for other in self._followers.values() for since in (other.writing_since, other.saving_since) if since]
             self._alive_at = min([self._clock.monotonic_ns(), *begun])
             stepped = follower.step()
             worked |= stepped

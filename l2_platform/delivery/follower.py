@@ -124,6 +124,8 @@ class Follower:
         self._saver = saver
         self._saving: Future[None] | None = None
         """The checkpoint that is being saved."""
+        self.saving_since: int | None = None
+        """When that began, monotonic ns."""
         self._look_at = 0
 
     @property
@@ -231,6 +233,7 @@ class Follower:
         saving, self._saving = self._saving, None
         if saving is not None:
             saving.result()
+        self.saving_since = None
 
     def _rows_of(self, items: list[Item]) -> list[TableBatch]:
         batches = self.pipeline.process(items, self._clock.now_ns())
@@ -298,6 +301,7 @@ class Follower:
             self._failed(trouble)
         elif pending.state is not None and self._saver is not None:
             self._saving = self._saver.submit(self._save, pending.position, pending.seq, pending.state)
+            self.saving_since = self._clock.monotonic_ns()
         elif pending.state is not None:
             self._save(pending.position, pending.seq, pending.state)
 
