@@ -49,7 +49,7 @@ def parser() -> argparse.ArgumentParser:
         command.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="an option of a figure")
         command.add_argument("--limits", type=json.loads, default={}, help=argparse.SUPPRESS)
     top.set_defaults(command=run_all, names=[])
-    run.set_defaults(command=run_figures)
+    run.set_defaults(command=run_named)
     listing.set_defaults(command=list_figures)
     report.set_defaults(command=make_report)
     compare.set_defaults(command=compare_revisions)
@@ -86,8 +86,13 @@ def run_figures(options: argparse.Namespace) -> int:
     return 0
 
 
+def run_named(options: argparse.Namespace) -> int:
+    """Measure some; the page is made anew unless their results went elsewhere."""
+    return run_figures(options) if options.out is not None else run_all(options)
+
+
 def run_all(options: argparse.Namespace) -> int:
-    """Measure everything, then make the page."""
+    """Measure, then make the page."""
     failed = run_figures(options)
     if not (options.smoke or options.no_save):
         options.results = options.out or FOLDER

@@ -357,8 +357,8 @@ def test_sigkill_in_the_middle_of_inserts_loses_nothing_acknowledged(tmp_path: P
     own.query("CREATE DATABASE test")
     own.query("CREATE TABLE test.t (a UInt64) ENGINE = MergeTree ORDER BY a SETTINGS fsync_after_insert = 1, fsync_part_directory = 1")
     acknowledged: list[int] = []
-    for _ in range(20):
-        acknowledged += insert_until_gone(plain(settings), lambda: stop(settings, signal.SIGKILL), first=len(acknowledged) * 10)
+    for turn in range(20):
+        acknowledged += insert_until_gone(plain(settings), lambda: stop(settings, signal.SIGKILL), turn)
     own.close()
     assert len(acknowledged) > 20
     assert missing_and_partial(settings, acknowledged) == (0, 0)
@@ -368,10 +368,10 @@ def test_sigkill_in_the_middle_of_inserts_loses_nothing_acknowledged(tmp_path: P
 BLOCK_ROWS = 2000
 
 
-def insert_until_gone(own: PlainClient, end: object, first: int = 0) -> list[int]:
-    """Insert numbered blocks from two threads until the warehouse is gone; the acknowledged ones."""
+def insert_until_gone(own: PlainClient, end: object, turn: int = 0) -> list[int]:
+    """Insert blocks from two threads, numbered anew in each turn, until the warehouse is gone; the acknowledged ones."""
     acknowledged: list[int] = []
-    base = 1_000_000 + first * 100
+    base = 1_000_000 * (turn + 1)
 
     def write(lane: int) -> None:
         number = base + lane

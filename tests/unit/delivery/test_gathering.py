@@ -311,5 +311,7 @@ def test_a_disk_that_takes_no_checkpoint_is_told_and_stops_nothing(tmp_path: Pat
     assert "No space left on device" in follower.error
     store.full = False
     to_the_end(follower)
+    follower.settle()
+    follower.checkpoint()
     assert not follower.error
     assert rig.files() == whole
