@@ -23,6 +23,8 @@ from tests.integration.homes import Home
 
 TOLERANCE_NS = 50_000_000
 """How far the bounds of a gap may be off."""
+AWAY_NS = 40_000_000
+"""A recorder that does not read for this long does not know when what it reads next had come."""
 MEMORY_GROWTH_BYTES = 256 << 20
 Row = tuple[Any, ...]
 
@@ -40,6 +42,7 @@ class Received:
     last_ts: int = 0
     frames: "array[int]" = field(default_factory=lambda: array("q"))
     """Four numbers a frame: bytes received with it, ts in ns, seq of its first line, flags; an array, since there are millions."""
+    connected_ts: int = 0
 
     def stamps(self) -> "array[int]":
         """When each frame was received, ns."""
@@ -98,7 +101,7 @@ def journaled(home: Home, stream: str) -> Journaled:
             elif isinstance(item, Control):
                 found.controls.append(item)
                 if item.event == "connect":
-                    found.connections.append(Received())
+                    found.connections.append(Received(connected_ts=item.ts_recv))
                     conn = item.conn_id
             else:
                 expected = _frames(found, item, conn, expected)
@@ -267,16 +270,30 @@ def inside_a_gap(span: tuple[int, int], gaps: Sequence[GapRow]) -> bool:
 
 
 def gap_errors_ns(found: Journaled, gaps: Sequence[GapRow]) -> list[tuple[int, int]]:
-    """Per closed gap between two connections: how far its bounds are from the last byte before and the first frame after, ns."""
+    """Per closed gap between two connections: how far its bounds are from the last byte before and the first frame after, ns.
+
+    A recorder that was away (a busy machine) cannot know when what it read next had come: the gap then begins where it went away,
+    and what lies behind must follow a pause and come within a second.
+    """
     errors = []
     for gap in gaps:
         if gap.until is None or gap.state == "withdrawn" or gap.symbols:
             continue
-        before = max((part.last_ts for part in found.parts if part.last_ts <= gap.since + TOLERANCE_NS), default=None)
-        after = min((ts for part in found.parts for ts in part.stamps() if ts >= gap.until - TOLERANCE_NS), default=None)
-        if before is not None and after is not None:
-            errors.append((gap.since - before, gap.until - after))
+        part = max((one for one in found.connections if one.connected_ts <= gap.since + TOLERANCE_NS), key=_connected, default=None)
+        after = min((ts for one in found.parts for ts in one.stamps() if ts >= gap.until - TOLERANCE_NS), default=None)
+        if part is None or after is None:
+            continue
+        stamps = part.stamps()
+        before = max((ts for ts in stamps if ts <= gap.since + TOLERANCE_NS), default=part.connected_ts)
+        late = [ts for ts in stamps if ts > gap.since + TOLERANCE_NS]
+        if late and not (late[0] - before >= AWAY_NS and late[-1] - late[0] <= 1_000_000_000):
+            before = part.last_ts
+        errors.append((gap.since - before, gap.until - after))
     return errors
+
+
+def _connected(part: Received) -> int:
+    return part.connected_ts
 
 
 # ── rows ──────────────────────────────────────────────────────────────────────

@@ -1,9 +1,20 @@
 """The checkers themselves find what is wrong: a harness that cannot fail proves nothing."""
 
+from array import array
+
 import pytest
 
 from l2_platform.feeds.iqfeed.simulator.ledger import LedgerConnection
-from tests.faults.checkers import GapRow, Received, compare_rows, inside_a_gap, pair_connections, sent_after
+from tests.faults.checkers import (
+    GapRow,
+    Journaled,
+    Received,
+    compare_rows,
+    gap_errors_ns,
+    inside_a_gap,
+    pair_connections,
+    sent_after,
+)
 
 MS = 1_000_000
 ROWS = [(1, "A", 5.0), (2, "B", 6.0), (3, "A", 7.0)]
@@ -43,6 +54,24 @@ def test_gap_bounds_are_taken_at_50_ms() -> None:
     assert inside_a_gap((1_500 * MS, 9_000 * MS), [GapRow("disconnect", 1_000 * MS, None, "open")])
     assert not inside_a_gap((1_500 * MS, 1_600 * MS), [GapRow("silence", 1_000 * MS, 2_000 * MS, "withdrawn")])
     assert not inside_a_gap((1_500 * MS, 1_600 * MS), [GapRow("late_subscription", 1_000 * MS, 2_000 * MS, "closed", ("A",))])
+
+
+@pytest.mark.parametrize(
+    ("stamps", "since", "error"),
+    [
+        ((100, 120, 140), 140, 0), ((100, 120, 140), 400, 260), ((100, 120, 140, 160), 100, -60),
+        ((100, 180, 190), 100, 0), ((100, 180, 1300), 100, -1200), ((80, 90), 10, 0),
+    ],
+    ids=["exact", "too-late", "too-early", "was-away", "away-too-long", "away-from-the-start"],
+)  # fmt: skip
+def test_the_beginning_of_a_gap_is_judged_by_the_bytes_of_its_own_connection(
+    stamps: tuple[int, ...], since: int, error: int
+) -> None:
+    frames = [number for ts in stamps for number in (2, ts * MS, 1, 0)]
+    own = Received(bytearray(b"x\n"), 1, stamps[0] * MS, stamps[-1] * MS, array("q", frames), 10 * MS)
+    other = Received(bytearray(b"x\n"), 9, 5000 * MS, 5000 * MS, array("q", [2, 5000 * MS, 9, 0]), 4900 * MS)
+    gap = GapRow("disconnect", since * MS, 5000 * MS, "closed")
+    assert gap_errors_ns(Journaled([own, other]), [gap]) == [(error * MS, 0)]
 
 
 def test_connections_are_paired_by_time_also_when_one_left_nothing() -> None:
