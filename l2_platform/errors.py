@@ -19,7 +19,8 @@ L2Error
 │   ├── SinkBackpressure    try again after `retry_after_s`
 │   └── SinkRejected        these rows will never be accepted
 ├── WarehouseError
-└── LeaseHeld               another process owns this worker
+├── LeaseHeld               another process owns this worker
+└── DateBusy                somebody else changes what is stored of this session date
 """
 
 from typing import Any
@@ -129,5 +130,11 @@ class WarehouseError(L2Error):
 
 class LeaseHeld(L2Error):
     """Another process owns this worker."""
+
+    exit_code = 75
+
+
+class DateBusy(L2Error):
+    """Somebody else changes what is stored of this session date; nothing was changed, try again when it has ended."""
 
     exit_code = 75
