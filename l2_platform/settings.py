@@ -331,6 +331,38 @@ class ImportSettings(Section):
     """Largest file, unpacked, bytes."""
 
 
+class RebuildSettings(Section):
+    """Session dates that are built again from the journal, beside the recording."""
+
+    insert_rows: int = Field(default=500_000, ge=1000, le=500_000)
+    """Rows of a table that gather for one insert into a staging table."""
+    insert_threads: int = Field(default=2, ge=1, le=16)
+    """Inserts under way at once; as many more wait, then reading waits."""
+    request_s: Seconds = 600.0
+    """One statement (an insert, a swap, a content hash), s."""
+    retry_s: Seconds = 60.0
+    """A warehouse that is away is tried again for this long, then the rebuild ends without having changed anything, s."""
+    nice: int = Field(default=10, ge=0, le=19)
+    """How far the process gives way to recording and live delivery."""
+    lag_s: Seconds = 2.0
+    """While the live delivery to ClickHouse is behind by more, no further insert begins, s."""
+    yield_s: float = Field(default=10.0, ge=0, le=600)
+    """Longest wait of one insert for the live delivery, s."""
+    diff_keys: int = Field(default=20, ge=0, le=1000)
+    """Keys of rows that differ, named per table and kind of difference."""
+    diff_rows: int = Field(default=1_000_000, ge=1000, le=50_000_000)
+    """Seqs compared at a time when the content differs: bounds the memory of the comparison."""
+
+
+class CloseSettings(Section):
+    """The daily close of a session date."""
+
+    wait_s: Seconds = 900.0
+    """How long a close waits for the sinks to reach the journal's end, and for the sealer, together, s."""
+    poll_s: float = Field(default=1.0, gt=0, le=60)
+    """Time between two looks, s."""
+
+
 class SimulatorSettings(Section):
     """The simulated market."""
 
@@ -439,6 +471,10 @@ class Settings(BaseSettings):
     """The embedded engine."""
     imports: ImportSettings = ImportSettings()
     """Files that are imported."""
+    rebuild: RebuildSettings = RebuildSettings()
+    """Dates that are built again."""
+    close: CloseSettings = CloseSettings()
+    """The daily close."""
     simulator: SimulatorSettings = SimulatorSettings()
     """The simulated market."""
     disk: DiskSettings = DiskSettings()
