@@ -9,6 +9,7 @@ from typing import Any
 
 import dagster as dg
 
+from l2_platform.assets.archive import build_archive_asset
 from l2_platform.assets.jobs import build_control_job, build_measure_job
 from l2_platform.assets.journal import build_journal_asset
 from l2_platform.assets.partitions import build_partitions
@@ -35,6 +36,9 @@ def build_definitions(settings: Settings, overrides: Mapping[str, Any] | None = 
         store = [worker.asset_key for worker in workers if worker.name in {"warehouse", "deliver-clickhouse"}][-1]
         assets += build_table_assets(partitions, [dg.AssetKey("journal"), store])
     measure_day = build_measure_job(assets)
+    if settings.clickhouse.enabled:
+        tables = [key for asset in assets for key in asset.keys if key != dg.AssetKey("journal")]
+        assets = [*assets, build_archive_asset(partitions, tables, clock)]
     resources: dict[str, Any] = {
         "warehouse": WarehouseResource(settings=settings),
         "journal": JournalResource(settings=settings),

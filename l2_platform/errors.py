@@ -19,6 +19,7 @@ L2Error
 │   ├── SinkBackpressure    try again after `retry_after_s`
 │   └── SinkRejected        these rows will never be accepted
 ├── WarehouseError
+├── ArchiveError            an archived file is missing or damaged, or could not be written
 ├── LeaseHeld               another process owns this worker
 └── DateBusy                somebody else changes what is stored of this session date
 """
@@ -126,6 +127,12 @@ class SinkRejected(SinkError):
 
 class WarehouseError(L2Error):
     """The warehouse could not be started, reached or asked."""
+
+
+class ArchiveError(L2Error):
+    """Archived rows could not be written or read, or are not what their manifest says."""
+
+    retryable = True
 
 
 class LeaseHeld(L2Error):

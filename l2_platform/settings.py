@@ -363,6 +363,19 @@ class CloseSettings(Section):
     """Time between two looks, s."""
 
 
+class ArchiveSettings(Section):
+    """Closed session dates as Parquet files, and reading them again."""
+
+    batch_rows: int = Field(default=65_536, ge=1024, le=1_000_000)
+    """Rows that are in memory at once while a date is archived, verified or restored; also the size of a row group."""
+    part_rows_max: int = Field(default=10_000_000, ge=1024, le=1_000_000_000)
+    """Rows after which another file is begun."""
+    compression_level: int = Field(default=6, ge=1, le=19)
+    """zstd level of the files."""
+    read_rows_max: int = Field(default=100_000_000, ge=1000, le=10_000_000_000)
+    """Most rows that one `l2_platform.read` brings into memory."""
+
+
 class SimulatorSettings(Section):
     """The simulated market."""
 
@@ -475,6 +488,8 @@ class Settings(BaseSettings):
     """Dates that are built again."""
     close: CloseSettings = CloseSettings()
     """The daily close."""
+    archive: ArchiveSettings = ArchiveSettings()
+    """Parquet files of closed dates."""
     simulator: SimulatorSettings = SimulatorSettings()
     """The simulated market."""
     disk: DiskSettings = DiskSettings()
@@ -561,6 +576,11 @@ class Settings(BaseSettings):
     def jsonl_dir(self) -> Path:
         """`jsonl/live/<date>/`, and by source and stream for history and imports."""
         return self.home / "jsonl"
+
+    @property
+    def archive_dir(self) -> Path:
+        """`archive/<table>/session_date=…/stream=…/`: Parquet files and their manifests."""
+        return self.home / "archive"
 
     @property
     def warehouse_dir(self) -> Path:

@@ -25,7 +25,11 @@ EXIT_CODES = (
     "Environment: every setting is a variable L2_… (`l2 settings`); L2_HOME is where all data lives."
 )
 MODULES = (
-    "operate", "metrics", "book", "sql", "gaps", "quarantine", "importing", "rebuild", "journal", "collect", "deliver", "simulate",
+    "operate", "metrics", "book", "sql", "gaps", "quarantine",
+    "importing",
+    "rebuild",
+    "archive",
+    "journal", "collect", "deliver", "simulate",
     "warehouse", "probe",
 )  # fmt: skip
 """In the order of `l2 --help`: what a newcomer needs first."""

@@ -90,6 +90,9 @@ AT_LIMIT: Final[dict[str, str]] = {
     "rebuild.diff_rows": "the comparison goes on with the next range of seqs",
     "close.wait_s": "the close ends red and says what it waited for; nothing was changed, the next one tries again",
     "close.poll_s": "positions and segments are looked at again",
+    "archive.batch_rows": "the next rows are read when these are written",
+    "archive.part_rows_max": "the next file is begun",
+    "archive.read_rows_max": "the read is refused, with the number of rows: ask for fewer symbols or a shorter time",
     "simulator.symbols": "the market has no more symbols",
     "simulator.rate": "the market makes no more messages",
     "simulator.symbol_limit": "the watch is refused with SYMBOL LIMIT REACHED",
@@ -121,7 +124,7 @@ METRICS: Final[dict[str, str]] = {
     "simulator.command_bytes_max": "command_bytes",
 }  # fmt: skip
 """Setting → the `bound` label of `l2_bound_now`, `_high`, `_limit`, `_reached_total`."""
-UNLIMITED: Final = frozenset({"ports.base", "clickhouse.port", "simulator.seed", "journal.compression_level"})
+UNLIMITED: Final = frozenset({"ports.base", "clickhouse.port", "simulator.seed", "journal.compression_level", "archive.compression_level"})
 """Numbers that limit nothing."""
 FIXED: Final[tuple[tuple[str, str, str], ...]] = (
     ("frame of the journal", "64 MiB", "a longer one is damage, and skipped"),

@@ -15,7 +15,8 @@ ELSEWHERE = {
     "feed.depth_levels_max", "symbols.name_bytes_max", "symbols.limit", "journal.segment_s_max", "journal.block_bytes",
     "delivery.raw_bytes_max", "delivery.step_bytes", "delivery.quarantine_rows_max", "warehouse.query_s_max",
     "warehouse.memory_bytes_max", "warehouse.body_s_max", "warehouse.answer_bytes_max", "warehouse.spool_bytes_max",
-    "session.clock_skew_max_s", "imports.lines_max", "imports.file_bytes_max", "simulator.trades_max",
+    "session.clock_skew_max_s", "archive.part_rows_max", "archive.read_rows_max",
+    "imports.lines_max", "imports.file_bytes_max", "simulator.trades_max",
     "simulator.recording_bytes_max", "simulator.ledger_bytes_max", "disk.reserve_bytes", "log.file_bytes_max",
 }  # fmt: skip
 """Sizes without a high-water mark: an input is refused whole, a file is begun anew, or the process does not outlive the command."""
