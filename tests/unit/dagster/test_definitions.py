@@ -48,7 +48,7 @@ def test_definitions_load_for_every_kind_of_settings(tmp_path, changes):
 def test_every_asset_tells_what_it_is_and_who_owns_it(definitions):
     specs = definitions.resolve_all_asset_specs()
     assert {spec.key.to_user_string() for spec in specs} == TABLES | {
-        "journal", "warehouse", "deliveries/clickhouse", "deliveries/jsonl", "services/sealer", "feeds/simulator",
+        "archive", "journal", "warehouse", "deliveries/clickhouse", "deliveries/jsonl", "services/sealer", "feeds/simulator",
         "collectors/iqfeed-depth-0", "collectors/iqfeed-level1-0", "collectors/iqfeed-admin-0",
     }  # fmt: skip
     for spec in specs:
@@ -57,7 +57,7 @@ def test_every_asset_tells_what_it_is_and_who_owns_it(definitions):
         assert "red" in (spec.description or ""), f"{name}: what to do when red"
         assert spec.owners, name
         assert spec.kinds, name
-        assert spec.group_name in {"collect", "record", "tables"}, name
+        assert spec.group_name in {"archive", "collect", "record", "tables"}, name
 
 
 def test_checks_are_where_the_promises_are(definitions):
