@@ -100,7 +100,7 @@ def without_delivery(settings: Settings, stream: str, session_date: int, seq_las
         yield True
         return
     lease = Lease(settings.run_dir / "leases" / "deliver-clickhouse")
-    if _has_all(settings, stream, session_date, seq_last):
+    if has_all(settings, "clickhouse", stream, session_date, seq_last):
         yield True
         return
     with _held(lease, _progress(settings, stream, session_date, seq_last)):
@@ -119,24 +119,24 @@ def _held(lease: Lease, busy: str) -> Iterator[None]:
         lease.release()
 
 
-def _numbers(settings: Settings, stream: str, session_date: int) -> int | None:
-    """Seq of the date that the running delivery has stored; None when none runs, or it is at another date."""
-    record = read_heartbeat(settings.run_dir / "heartbeats" / "deliver-clickhouse.json")
+def stored_seq(settings: Settings, sink: str, stream: str, session_date: int) -> int | None:
+    """Seq of the date that a sink's running delivery has stored; None when none runs, or it is at another date."""
+    record = read_heartbeat(settings.run_dir / "heartbeats" / f"deliver-{sink}.json")
     if record is None or not record.alive():
         return None
     numbers = record.numbers.get("streams", {}).get(stream, {})
     return int(numbers["seq"]) if numbers.get("session_date") == session_date else None
 
 
-def _has_all(settings: Settings, stream: str, session_date: int, seq_last: int) -> bool:
+def has_all(settings: Settings, sink: str, stream: str, session_date: int, seq_last: int) -> bool:
     """A running delivery that stores no further row of the date: it has all, and only waits for its recorder to begin the next one."""
     durable = read_durable(settings.run_dir / "durable" / stream)
-    stored = _numbers(settings, stream, session_date)
+    stored = stored_seq(settings, sink, stream, session_date)
     return durable is not None and durable.closed and stored is not None and stored >= seq_last
 
 
 def _progress(settings: Settings, stream: str, session_date: int, seq_last: int) -> str:
-    stored = _numbers(settings, stream, session_date)
+    stored = stored_seq(settings, "clickhouse", stream, session_date)
     left = f" ({seq_last - stored:,} lines are left)" if stored is not None else ""
     return (
         f"{stream}: deliver-clickhouse has not finished session date {session_date}{left}. Wait until it has (`l2 status`), or stop it "

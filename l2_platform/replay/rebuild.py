@@ -77,7 +77,7 @@ def check_request(request: RebuildRequest, settings: Settings, clock: Clock) -> 
         require_over(settings, clock, stream, request.session_date)
     if not request.symbols:
         return streams
-    with _linked(settings, clock, f"l2-rebuild-{request.session_date}-") as link:
+    with open_link(settings, clock, f"l2-rebuild-{request.session_date}-") as link:
         known = {name: _names(link, settings, name, request.session_date) for name in streams}
     everything = sorted(set().union(*known.values()))
     for symbol in request.symbols:
@@ -93,7 +93,7 @@ def check_request(request: RebuildRequest, settings: Settings, clock: Clock) -> 
 
 def rebuild_held(request: RebuildRequest, stream: str, settings: Settings, clock: Clock, progress: Progress = silent) -> StreamResult:
     """Rebuild one stream of the date, whose lease the caller holds."""
-    with _linked(settings, clock, f"l2-rebuild-{stream}-{request.session_date}-") as link:
+    with open_link(settings, clock, f"l2-rebuild-{stream}-{request.session_date}-") as link:
         return _Rebuild(request, stream, settings, clock, link, progress).run()
 
 
@@ -104,14 +104,20 @@ def give_way(settings: Settings) -> None:
 
 def lines_of(settings: Settings, stream: str, session_date: int) -> int:
     """Lines of the journal on a date, from headers and positions; 0 when they do not tell."""
-    told = end_of_date(settings.journal_dir, stream, session_date, durable_path_of(settings, stream, session_date))
     files = list_segments(date_folder(settings.journal_dir, stream, session_date))
     header = segment_header(files[0]) if files else None
-    return told.last_seq - header.last_seq if told is not None and header is not None else 0
+    return max(end_seq(settings, stream, session_date) - header.last_seq, 0) if header is not None else 0
+
+
+def end_seq(settings: Settings, stream: str, session_date: int) -> int:
+    """The last seq of a date in the journal, from headers and positions; 0 when they do not tell."""
+    told = end_of_date(settings.journal_dir, stream, session_date, durable_path_of(settings, stream, session_date))
+    return told.last_seq if told is not None else 0
 
 
 @contextmanager
-def _linked(settings: Settings, clock: Clock, prefix: str) -> Iterator[WarehouseLink]:
+def open_link(settings: Settings, clock: Clock, prefix: str) -> Iterator[WarehouseLink]:
+    """A way to the warehouse, whose tables exist; `prefix` as WarehouseLink has it. SinkError when it is away."""
     link = WarehouseLink(settings, clock, prefix)
     try:
         link.open()
@@ -148,8 +154,7 @@ class _Rebuild:
         self._began, self._cpu = clock.monotonic_ns(), sum(os.times()[:2])
         self._lines = lines_of(settings, stream, self._date)
         """Lines of the date."""
-        told = end_of_date(settings.journal_dir, stream, self._date, durable_path_of(settings, stream, self._date))
-        self._seq_last = told.last_seq if told is not None else 0
+        self._seq_last = end_seq(settings, stream, self._date)
 
     def run(self) -> StreamResult:
         """Complete what was begun, then rebuild."""

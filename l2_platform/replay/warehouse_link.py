@@ -6,6 +6,7 @@ a token. What does not belong here: which statements (staging).
 
 import itertools
 import os
+import threading
 from collections.abc import Callable, Mapping
 from typing import Final, TypeVar
 
@@ -44,6 +45,9 @@ class WarehouseLink:
         self._numbers = itertools.count(1)
         self._instance = f"{os.getpid():x}{clock.now_ns() & 0xFFFFFF:06x}"
         self._client: PlainClient | None = None
+        self._clients: list[PlainClient] = []
+        """Former ones too: other threads may still be at work with them."""
+        self._lock = threading.Lock()
 
     @property
     def prefix(self) -> str:
@@ -89,8 +93,9 @@ class WarehouseLink:
 
     def close(self) -> None:
         """Close the connections."""
-        client, self._client = self._client, None
-        if client is not None:
+        with self._lock:
+            clients, self._clients, self._client = self._clients, [], None
+        for client in clients:
             client.close()
 
     def _running(self, client: PlainClient) -> bool:
@@ -105,17 +110,24 @@ class WarehouseLink:
         return f"{self._prefix}{self._instance}-{next(self._numbers)}"
 
     def _reach(self) -> PlainClient:
-        if self._client is None:
-            section = self._settings.clickhouse
-            if section.embedded:
-                host, port = ensure_warehouse(self._settings, self._clock)
-            else:
-                host, port = section.host, section.port or self._settings.ports.warehouse
-            self._client = PlainClient(
-                host, port, section.user, warehouse_password(self._settings), secure=section.secure and not section.embedded,
-                timeout_s=self._settings.rebuild.request_s, clock=self._clock,
-            )  # fmt: skip
-        return self._client
+        with self._lock:
+            if self._client is None:
+                section = self._settings.clickhouse
+                if section.embedded:
+                    host, port = ensure_warehouse(self._settings, self._clock)
+                else:
+                    host, port = section.host, section.port or self._settings.ports.warehouse
+                self._client = PlainClient(
+                    host, port, section.user, warehouse_password(self._settings), secure=section.secure and not section.embedded,
+                    timeout_s=self._settings.rebuild.request_s, clock=self._clock,
+                )  # fmt: skip
+                self._clients.append(self._client)
+            return self._client
+
+    def _forget(self) -> None:
+        """The warehouse may come back elsewhere."""
+        with self._lock:
+            self._client = None
 
     def _again(self, call: Callable[[], Result]) -> Result:
         """The call's result; made again while its failure may pass."""
@@ -127,8 +139,7 @@ class WarehouseLink:
             except WarehouseError as error:
                 failure = _failure(error)
                 if isinstance(error, ConnectionLost):
-                    # it may come back elsewhere
-                    self._client = None
+                    self._forget()
                 final = isinstance(failure, SinkBlocked | SinkMisconfigured | SinkRejected)
                 if final or self._clock.monotonic_ns() > deadline:
                     raise failure from None

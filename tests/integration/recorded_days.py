@@ -17,7 +17,7 @@ FRAME_LINES = 200
 
 def record_day(settings: Settings, *, lines: int = 3000, symbols: int = 4, rolled: bool = True) -> None:
     """DATE of a depth and a Level 1 stream; `rolled`: the recorder went on to NEXT. It has ended, in order."""
-    market = GeneratedMarket(symbols)
+    market = GeneratedMarket(symbols, rate=2000)
     fields = list(layout_from_names(("Symbol", *market.layout.names)).fields)
     _record(settings, DEPTH, market.snapshot() + market.depth(lines), {}, rolled=rolled)
     _record(settings, LEVEL1, market.level1(lines), {"fields": fields, "connection": 1}, rolled=rolled)
