@@ -64,10 +64,10 @@ def rebuild(settings: Settings, *streams: str, symbols: tuple[str, ...] = ()) ->
 
 def rows(client: Client) -> dict[str, list[Any]]:
     """Every row of the date, in key order."""
-    found = {}
+    found: dict[str, list[Any]] = {}
     for table in TABLES:
         key = "stream, seq, ordinal" if table == "feed_events" else "stream, seq"
-        found[table] = client.query(f"SELECT * FROM l2.{table} WHERE {WHERE} ORDER BY {key}").result_rows
+        found[table] = list(client.query(f"SELECT * FROM l2.{table} WHERE {WHERE} ORDER BY {key}").result_rows)
     return found
 
 
@@ -136,7 +136,7 @@ def test_only_the_selected_symbols_are_made_anew(settings: Settings, client: Cli
     assert result.symbols == ["SYM001"]
     names = client.query("SELECT name FROM system.columns WHERE database = 'l2' AND table = 'depth_updates' ORDER BY position").result_rows
     symbol = [name for (name,) in names].index("symbol")
-    whole = {row[symbol]: [] for row in before["depth_updates"]}
+    whole: dict[str, list[Any]] = {row[symbol]: [] for row in before["depth_updates"]}
     for row in rows(client)["depth_updates"]:
         whole[row[symbol]].append(row)
     for name, kept in whole.items():
@@ -162,7 +162,8 @@ def test_a_wiped_date_comes_back_with_its_gaps_and_position(settings: Settings, 
     assert sum(result.gap_events_added for result in results.values()) == len(known)
     assert rows(client) == before
     assert client.query(gaps).result_rows == known
-    positions = dict(client.query(f"SELECT stream, max(seq) FROM l2.delivery_positions WHERE {WHERE} GROUP BY stream").result_rows)
+    ends = f"SELECT stream, max(seq) FROM l2.delivery_positions WHERE {WHERE} GROUP BY stream"
+    positions: dict[str, int] = dict(client.query(ends).result_rows)
     assert positions == {stream: result.seq_last for stream, result in results.items()}
     assert sum(result.gap_events_added for result in rebuild(settings).values()) == 0
 

@@ -174,7 +174,7 @@ def test_a_warehouse_that_is_killed_in_the_middle_and_back_costs_time_only(
     settings: Settings, client: Client, whole: dict[str, str]
 ) -> None:
     spoil(client)
-    killed = []
+    killed: list[int] = []
 
     def report(_stream: str, what: str, count: int, _total: int) -> None:
         if what == "rebuilding" and count and not killed:
