@@ -13,14 +13,16 @@ from l2_platform.assets.archive import build_archive_asset
 from l2_platform.assets.jobs import build_control_job, build_measure_job
 from l2_platform.assets.journal import build_journal_asset
 from l2_platform.assets.partitions import build_partitions
+from l2_platform.assets.rollout import build_roll_job
 from l2_platform.assets.tables import build_table_assets
-from l2_platform.assets.workers import build_alive_checks, build_worker_specs, list_workers
+from l2_platform.assets.worker_checks import build_worker_checks
+from l2_platform.assets.workers import build_manager_spec, build_worker_specs, list_workers
 from l2_platform.clock import SystemClock
 from l2_platform.resources.journal import JournalResource
 from l2_platform.resources.process_manager import ProcessManagerResource
 from l2_platform.resources.warehouse import WarehouseResource
-from l2_platform.sensors.health import build_worker_health
 from l2_platform.sensors.measuring import build_hourly_schedule, build_new_date_sensor
+from l2_platform.sensors.supervisor import build_collector_supervisor
 from l2_platform.settings import Settings, load_settings
 
 
@@ -45,11 +47,11 @@ def build_definitions(settings: Settings, overrides: Mapping[str, Any] | None = 
         "process_manager": ProcessManagerResource(settings=settings),
     }
     return dg.Definitions(
-        assets=[*build_worker_specs(workers, settings), *assets],
-        asset_checks=build_alive_checks(workers, settings, clock),
-        jobs=[build_control_job(workers), measure_day],
+        assets=[*build_worker_specs(workers, settings), build_manager_spec(settings), *assets],
+        asset_checks=build_worker_checks(workers, settings, clock),
+        jobs=[build_control_job(workers), build_roll_job(), measure_day],
         sensors=[
-            build_worker_health(settings, workers, clock),
+            build_collector_supervisor(settings, workers, clock),
             build_new_date_sensor(settings, measure_day, partitions, clock),
         ],
         schedules=[build_hourly_schedule(settings, measure_day, partitions, clock)],

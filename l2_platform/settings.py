@@ -183,6 +183,12 @@ class SessionSettings(Section):
     """A session ends this long after its last close (20:00 New York for US equities), s."""
     clock_skew_max_s: float = Field(default=60.0, gt=0, le=3600)
     """When our clock and the feed's `T` line differ by more, a roll waits and the stream says so, s."""
+    start_margin_s: float = Field(default=1800.0, ge=0, le=14_400)
+    """Collectors connect this long before a session's first trading (04:00 New York for US equities), s."""
+    stop_margin_s: float = Field(default=600.0, ge=0, le=7200)
+    """They leave the feed this long after its last close; not after the session's end, s."""
+    maintenance: str = Field(default="", pattern=r"^(|([01]\d|2[0-3]):[0-5]\d-([01]\d|2[0-3]):[0-5]\d)$")
+    """Each day's time without recording, New York (`23:30-00:30`); empty: none. For calendars that trade through the night."""
 
 
 class JournalSettings(Section):
@@ -428,6 +434,24 @@ class SupervisionSettings(Section):
     """`l2 up` waits this long for every part to be healthy, s."""
     stop_s: float = Field(default=45.0, ge=1, le=60)
     """`l2 down` waits this long for a part before it kills it, s."""
+    spec_s: Seconds = 60.0
+    """A worker follows a changed desired state within this, or is rolled, s."""
+    lag_s_max: Seconds = 30.0
+    """A delivery that is further behind the journal warns; ten times as far is an error, s."""
+    attempts_max: int = Field(default=5, ge=1, le=100)
+    """Runs of `control_collector` that supervision requests for one trouble before it leaves it to people."""
+    attempt_first_s: Seconds = 120.0
+    """Wait after the first of these runs, s; doubles."""
+    attempt_cap_s: Seconds = 1800.0
+    """Longest wait between two of these runs, s."""
+    crash_s: float = Field(default=20.0, gt=0, le=600)
+    """A process that ends by itself within this after its start has crashed, s."""
+    crash_starts_max: int = Field(default=5, ge=2, le=100)
+    """Crashes in a row that are a crash loop: the watchdog holds the process back."""
+    crash_first_s: Seconds = 15.0
+    """First time that it is held back, s; doubles with each further crash."""
+    crash_cap_s: Seconds = 600.0
+    """Longest time that it is held back before it is tried again, s."""
 
 
 class DagsterSettings(Section):

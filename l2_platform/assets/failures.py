@@ -51,7 +51,7 @@ def _query_failure(what: str, text: str) -> dg.Failure:
 
 def _warehouse_failure(what: str, message: str) -> dg.Failure:
     todo = (
-        "Nothing was changed. Look at asset warehouse and its check alive; restart it with job control_workers "
+        "Nothing was changed. Look at asset warehouse and its check alive; restart it with job control_collector "
         "(worker warehouse, action restart), then run this again."
     )
     return dg.Failure(

@@ -1,4 +1,4 @@
-"""Jobs: `control_workers` (start, stop, restart; every intervention is a run that can be read later) and `measure_day`."""
+"""Jobs: `control_collector` (start, stop, restart …; every intervention is a run that can be read later) and `measure_day`."""
 
 import difflib
 from typing import Final
@@ -12,6 +12,8 @@ from l2_platform.errors import ConfigError, L2Error
 from l2_platform.resources.process_manager import ProcessManagerResource
 from l2_platform.resources.worker_control import Action
 
+CONTROL: Final = "control_collector"
+"""Name of the job that people and supervision use."""
 CONTROL_POOL: Final = "worker_control"
 """One intervention at a time."""
 RUN_S_MAX: Final = 120
@@ -28,9 +30,13 @@ class ControlConfig(dg.Config):
     )
     action: Action = Field(
         description=(
-            "start: run and, for a collector, connect. stop: a collector goes to standby, other workers end. "
-            "restart: a fresh process. clear: end a crash loop."
+            "start: run and work. stop: a collector or delivery stands by, other processes end; it stays so until a start. "
+            "restart: a fresh process. clear: end a crash loop. roll: take over the desired state, live if it can."
         )
+    )
+    generation: int | None = Field(
+        default=None,
+        description="Leave it out. Set by supervision: do nothing when the desired state is not this one any more.",
     )
 
 
@@ -54,7 +60,7 @@ def choose_workers(wanted: list[str], workers: list[Worker]) -> list[Worker]:
 
 
 def build_control_job(workers: list[Worker]) -> dg.JobDefinition:
-    """Job `control_workers`: succeeds only after it saw the heartbeat reach the wanted state."""
+    """Job `control_collector`: succeeds only after it saw the heartbeat reach the wanted state."""
     names = ", ".join(worker.name for worker in workers)
 
     @dg.op(
@@ -68,24 +74,28 @@ def build_control_job(workers: list[Worker]) -> dg.JobDefinition:
             hand = process_manager.control()
             for worker in chosen:
                 context.log.info("%s: %s; before: %s", worker.name, config.action.value, hand.look(worker.name))
-                seen = hand.act(worker.name, config.action, is_collector=worker.is_collector)
+                supervised = config.generation is not None
+                if config.generation is not None and hand.is_stale(worker.name, config.generation):
+                    context.log.info("%s: its desired state changed meanwhile; nothing was done", worker.name)
+                    continue
+                seen = hand.act(worker.name, config.action, follows=worker.follows, supervised=supervised)
                 context.log.info("%s: %s seen: %s", worker.name, config.action.value, seen)
         except L2Error as error:
             # tried again by itself an intervention would only repeat; a person reads what was seen
             raise dg.Failure(error.message, allow_retries=False) from error
 
     @dg.job(
-        name="control_workers",
-        description="Start, stop, restart or clear workers. Ends well only when the worker's own heartbeat shows it.",
+        name=CONTROL,
+        description="Start, stop, restart, clear or roll any worker. Ends well only when the worker's own heartbeat shows it.",
         executor_def=dg.in_process_executor,
         # what the launchpad shows first: names to edit, and an action that harms nobody
         config=dg.RunConfig(ops={"control": ControlConfig(workers=[workers[0].name], action=Action.start)}),
         tags={"dagster/max_runtime": str(RUN_S_MAX), "dagster/priority": "10", "dagster/max_retries": "0"},
     )
-    def control_workers() -> None:
+    def control_collector() -> None:
         control()
 
-    return control_workers
+    return control_collector
 
 
 def build_measure_job(assets: list[dg.AssetsDefinition]) -> UnresolvedAssetJobDefinition:

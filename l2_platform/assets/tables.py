@@ -200,7 +200,7 @@ def _journal_delivered(recorded: list[StreamDay], delivered: Mapping[str, int]) 
     table = markdown_table(("stream", "date is", "journal seq", "delivered seq", "lines behind"), rows)
     if late:
         named = ", ".join(f"{stream}: {lag:,} lines" for stream, lag in late.items())
-        text = f"The warehouse is behind the journal ({named}). Look at deliveries/clickhouse; restart it with job control_workers."
+        text = f"The warehouse is behind the journal ({named}). Look at deliveries/clickhouse; restart it with job control_collector."
     else:
         text = f"The journal is delivered ({len(recorded)} streams, {max([0, *lags.values()]):,} lines behind at most)."
     return dg.AssetCheckResult(

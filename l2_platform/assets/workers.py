@@ -1,7 +1,7 @@
 """The processes as assets: one external asset per collector, delivery and service, with its `alive` check.
 
-They run outside Dagster, under the process manager; sensor `worker_health` reports for them. What does not belong here: the rule
-what alive means (`liveness.py`), starting and stopping (`jobs.py`).
+They run outside Dagster, under the process manager; sensor `collector_supervisor` reports for them. What does not belong here: the
+rules of the checks (`liveness.py`), starting and stopping (`jobs.py`).
 """
 
 from collections.abc import Mapping
@@ -10,13 +10,11 @@ from typing import Final
 
 import dagster as dg
 
-from l2_platform.assets.liveness import Verdict, judge, pulse_of
-from l2_platform.clock import Clock
-from l2_platform.monitoring.heartbeat import read_heartbeat
+from l2_platform.assets.liveness import Verdict
 from l2_platform.settings import Settings
 
-ALIVE: Final = "alive"
 OWNER: Final = "team:market-data"
+MANAGER_KEY: Final = dg.AssetKey(["services", "process_manager"])
 COLLECT, RECORD, TABLES = "collect", "record", "tables"
 """Groups, in the order of the flow."""
 
@@ -33,7 +31,9 @@ class Worker:
     kinds: frozenset[str]
     deps: tuple[dg.AssetKey, ...] = ()
     is_collector: bool = False
-    """Obeys a desired state: stopping it means standby."""
+    """Reads a feed."""
+    follows: bool = False
+    """Obeys a desired state by itself: stopping it means standby."""
 
 
 def list_workers(settings: Settings) -> list[Worker]:
@@ -51,6 +51,18 @@ def list_workers(settings: Settings) -> list[Worker]:
     return workers
 
 
+def build_manager_spec(settings: Settings) -> dg.AssetSpec:
+    """The process manager: no worker, but what keeps them alive."""
+    return dg.AssetSpec(
+        MANAGER_KEY, group_name=RECORD, owners=[OWNER], kinds={"python"},
+        description=(
+            "The process manager (supervisord): starts every process of this instance again when it ends. When red: what runs goes "
+            "on, but nothing that dies comes back; run `l2 up`. Log logs/supervisord.log (under L2_HOME)."
+        ),
+        metadata={"log": dg.MetadataValue.path(settings.log_dir / "supervisord.log")},
+    )  # fmt: skip
+
+
 def build_worker_specs(workers: list[Worker], settings: Settings) -> list[dg.AssetSpec]:
     """The external assets."""
     return [
@@ -66,31 +78,14 @@ def build_worker_specs(workers: list[Worker], settings: Settings) -> list[dg.Ass
     ]  # fmt: skip
 
 
-def build_alive_checks(workers: list[Worker], settings: Settings, clock: Clock) -> list[dg.AssetChecksDefinition]:
-    """One check each; the sensor reports it, its button in the UI evaluates it at once."""
-    return [_alive_check(worker, settings, clock) for worker in workers]
-
-
-def _alive_check(worker: Worker, settings: Settings, clock: Clock) -> dg.AssetChecksDefinition:
-    @dg.asset_check(
-        asset=worker.asset_key,
-        name=ALIVE,
-        description=f"Process {worker.name} exists, beats (≤ {settings.supervision.hung_s:g} s) and can do its work.",
-    )
-    def alive() -> dg.AssetCheckResult:
-        record = read_heartbeat(settings.run_dir / "heartbeats" / f"{worker.name}.json")
-        verdict = judge(worker.name, pulse_of(record, clock.now_ns()), settings.supervision.hung_s)
-        return dg.AssetCheckResult(
-            passed=verdict.passed, description=verdict.message, metadata=check_metadata(worker, verdict),
-            severity=dg.AssetCheckSeverity.ERROR if verdict.serious or verdict.passed else dg.AssetCheckSeverity.WARN,
-        )  # fmt: skip
-
-    return alive
-
-
-def check_metadata(worker: Worker, verdict: Verdict) -> dict[str, dg.MetadataValue]:
+def check_metadata(worker: str, verdict: Verdict) -> dict[str, dg.MetadataValue]:
     """What a check shows beside its message."""
-    return {"state": dg.MetadataValue.text(verdict.state), "worker": dg.MetadataValue.text(worker.name)}
+    return {"state": dg.MetadataValue.text(verdict.state), "worker": dg.MetadataValue.text(worker)}
+
+
+def severity_of(verdict: Verdict) -> dg.AssetCheckSeverity:
+    """ERROR turns the asset red; a warning does not."""
+    return dg.AssetCheckSeverity.ERROR if verdict.serious or verdict.passed else dg.AssetCheckSeverity.WARN
 
 
 def number_metadata(numbers: Mapping[str, int | float]) -> dict[str, dg.MetadataValue]:
@@ -105,7 +100,7 @@ def _description(what: str, name: str, red: str = "") -> str:
     # Plain text: the catalog's list shows a description unrendered.
     return (
         f"{what} Process {name}; log logs/{name}.log, heartbeat run/heartbeats/{name}.json (under L2_HOME). "
-        f"When red: read the message of check alive and the log; restart with job control_workers (l2 status shows all). {red}"
+        f"When red: read the message of check alive and the log; restart with job control_collector (l2 status shows all). {red}"
     ).strip()
 
 
@@ -122,7 +117,7 @@ def _collector(stream: str, settings: Settings, feed: tuple[dg.AssetKey, ...]) -
     what = f"Writes every byte of {stream} from {origin} to the journal (journal/{stream}/YYYYMMDD/)."
     red = "Bytes that are not received while it is down are a recorded gap."
     key = dg.AssetKey(["collectors", stream])
-    return Worker(name, key, _description(what, name, red), COLLECT, frozenset({"iqfeed", "tcp"}), feed, True)
+    return Worker(name, key, _description(what, name, red), COLLECT, frozenset({"iqfeed", "tcp"}), feed, True, True)
 
 
 def _sealer() -> Worker:
@@ -140,7 +135,7 @@ def _delivery(sink: str, where: str) -> Worker:
     red = "Nothing is lost while it is down: it goes on where it stopped."
     kinds = frozenset({"clickhouse" if sink == "clickhouse" else "json", "python"})
     key = dg.AssetKey(["deliveries", sink])
-    return Worker(name, key, _description(what, name, red), RECORD, kinds, (dg.AssetKey("journal"),))
+    return Worker(name, key, _description(what, name, red), RECORD, kinds, (dg.AssetKey("journal"),), follows=True)
 
 
 def _warehouse() -> Worker:

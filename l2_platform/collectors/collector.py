@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from l2_platform.clock import Clock, SystemClock
+from l2_platform.collectors.hours import RecordingHours
 from l2_platform.collectors.intent import Intent, IntentWatch
 from l2_platform.collectors.link import Link
 from l2_platform.collectors.outside import Outside
@@ -19,6 +20,7 @@ from l2_platform.collectors.session_roll import Roll, RollWaits, SessionRoll
 from l2_platform.errors import ConfigError, JournalUnwritable, L2Error
 from l2_platform.journal.writer import JournalWriter
 from l2_platform.market.sessions import load_calendar
+from l2_platform.market.trading_day import DayPlan, Span, recording_spans
 from l2_platform.monitoring.bounds import bounds_record
 from l2_platform.monitoring.heartbeat import Heartbeat, Lease
 from l2_platform.settings import Settings
@@ -28,6 +30,7 @@ _SKEW_REPORT_NS = 60_000_000_000
 _STANDBY_S = 0.1
 _DISK_WAIT_S = 1.0
 _SESSIONS_AHEAD_DAYS = 14
+_NAMES_TOLD = 10
 _DAY_NS = 86_400 * 1_000_000_000
 
 
@@ -58,6 +61,8 @@ class Collector:
         self._watch = IntentWatch(settings, stream)
         self._intent = Intent(False, (), 0)
         self._roll = SessionRoll(settings.calendar_name, settings.session.clock_skew_max_s, self._load_sessions)
+        self._hours = RecordingHours(self._load_spans)
+        self._rests_for = ""
         self._stop_reason = ""
         self._state = "syncing"
         self._beat_at_ns = 0
@@ -110,15 +115,26 @@ class Collector:
 
     def _turn(self, link: Link) -> None:
         self._keep_house()
-        if not self._intent.enabled:
+        self._rests_for = self._why_to_rest(link)
+        # at rest too: a date ends at its time, so that it can be closed
+        self._roll_if_due(link)
+        if self._rests_for:
             if link.connected:
-                link.close("operator")
+                link.close(self._rests_for)
             self._state = "standby"
             self._clock.sleep(_STANDBY_S)
             return
-        self._roll_if_due(link)
         link.step()
         self._state = link.state
+
+    def _why_to_rest(self, link: Link) -> str:
+        """`operator`, `session_closed`, or empty to record."""
+        if not self._intent.enabled:
+            return "operator"
+        monotonic = self._clock.monotonic_ns()
+        if self._hours.is_open(self._clock.now_ns(), monotonic, doubtful=link.connected and self._roll.is_skewed()):
+            return ""
+        return "session_closed" if self._hours.closed_for_good(monotonic) or not link.connected else ""
 
     def _keep_house(self) -> None:
         """What is due by time: heartbeat, intent, free disk."""
@@ -142,6 +158,7 @@ class Collector:
             self._log.info("intent", enabled=intent.enabled, symbols=len(intent.symbols), generation=intent.generation)
         self._intent = intent
         self._roll.use_table(intent.sessions)
+        self._hours.use_table(intent.recording)
         if self._link is not None:
             self._link.want(intent.symbols)
             self._beat(self._state, force=True)
@@ -217,6 +234,13 @@ class Collector:
         dates = {calendar.session_date_of(now_ns + day * _DAY_NS) for day in range(_SESSIONS_AHEAD_DAYS)}
         return [(date, calendar.end_of(date)) for date in sorted(dates)]
 
+    def _load_spans(self, now_ns: int) -> Sequence[Span]:
+        session = self._settings.session
+        calendar = load_calendar(self._settings.calendar_name, session.roll_margin_s)
+        last = calendar.session_date_of(now_ns + _SESSIONS_AHEAD_DAYS * _DAY_NS)
+        plan = DayPlan(session.start_margin_s, session.stop_margin_s, session.maintenance)
+        return recording_spans(calendar, calendar.session_date_of(now_ns), last, plan)
+
     def _drain(self, recorder: Recorder, link: Link) -> int:
         reason = self._stop_reason
         self._beat("draining", force=True)
@@ -278,6 +302,8 @@ class Collector:
             "session_date": self._roll.current,
             "wanted": len(self._intent.symbols),
             "intent_problem": self._watch.problem,
+            "rests_for": self._rests_for,
+            "hours_change_in_s": self._hours_change_in_s(),
         }
         if self._roll.skew_ns is not None:
             numbers["skew_s"] = round(self._roll.skew_ns / 1e9, 3)
@@ -300,12 +326,17 @@ class Collector:
                 "watched": len(subscription.sent),
                 "refused": len(subscription.refused),
                 "not_found": len(subscription.not_found),
+                "not_found_names": sorted(subscription.not_found)[:_NAMES_TOLD],
                 "error_lines": counters.error_lines,
                 "last_error": counters.last_error,
                 "account_symbols_max": counters.account_symbols_max,
                 "reason": counters.reason,
             }
         return numbers
+
+    def _hours_change_in_s(self) -> int | None:
+        change_ns = self._hours.next_ns
+        return None if change_ns is None else max(0, (change_ns - self._clock.now_ns()) // 1_000_000_000)
 
     def _make_link(self, recorder: Recorder) -> Link:
         settings = self._settings

@@ -8,19 +8,23 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from l2_platform.errors import ConfigError
-from l2_platform.monitoring.desired import read_desired
+from l2_platform.monitoring.desired import DesiredState, read_desired
 from l2_platform.monitoring.symbols_file import SymbolsFile, demo_symbols, load_symbols, symbols_of_stream
 from l2_platform.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)
 class Intent:
-    """`sessions` is (session date, end ns UTC), empty where the calendar must be asked; `generation` is echoed in the heartbeat."""
+    """`sessions` is (session date, end ns UTC) and `recording` (start, stop) in ns UTC, empty where nothing was told of them.
+
+    `generation` is echoed in the heartbeat.
+    """
 
     enabled: bool
     symbols: tuple[str, ...]
     generation: int
     sessions: tuple[tuple[int, int], ...] = ()
+    recording: tuple[tuple[int, int], ...] = ()
 
 
 class IntentWatch:
@@ -54,10 +58,10 @@ class IntentWatch:
             file = self._symbols_file()
             return Intent(True, self._share(file), file.version)
         symbols = desired.symbols
-        if self._edited_since():
+        if self._edited_since(desired):
             # an edit counts at once, before whoever derives desired states has seen it
             symbols = self._share(self._symbols_file())
-        return Intent(desired.enabled, symbols, desired.generation, desired.sessions)
+        return Intent(desired.enabled, symbols, desired.generation, desired.sessions, desired.recording)
 
     def _symbols_file(self) -> SymbolsFile:
         settings = self._settings
@@ -73,9 +77,11 @@ class IntentWatch:
     def _share(self, file: SymbolsFile) -> tuple[str, ...]:
         return symbols_of_stream(file.symbols, self._stream, self._settings.streams)
 
-    def _edited_since(self) -> bool:
-        """The symbols file is newer than the desired state."""
+    def _edited_since(self, desired: DesiredState) -> bool:
+        """The symbols file is another than the one that the desired state was derived from."""
         edited, derived = _stamp(self._settings.symbols_file), _stamp(self._desired)
+        if edited is not None and desired.symbols_mtime_ns:
+            return edited[0] != desired.symbols_mtime_ns
         return edited is not None and derived is not None and edited[0] > derived[0]
 
 

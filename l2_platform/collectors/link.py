@@ -26,6 +26,8 @@ _READ_WAIT_BUSY_S = 0.002
 """Wait of a read while watches are still to be sent: the rest must not wait for a quiet feed."""
 _GOOD_LINK_NS = _SECOND_NS
 """A link that was live this long makes the next disconnect the first of its row."""
+_ON_PURPOSE = frozenset({"operator", "session_closed"})
+"""Ends of a link that nobody has to mend."""
 _AWAY_NS = 40_000_000
 """Time between two reads (a full disk, a stopped process) after which what is read next may have waited as long."""
 
@@ -407,5 +409,5 @@ class Link:
         self.subscription.disconnected()
         self._roll.link_lost()
         self.counters.disconnects += 1
-        if reason != "operator":
+        if reason not in _ON_PURPOSE:
             self._retry_later(self._backoff.wait_s() if wait_s is None else wait_s, text)

@@ -65,6 +65,10 @@ class SessionRoll:
         self.skew_ns = now_ns - feed_ns
         self._feed_ns, self._read_at_ns = feed_ns, monotonic_ns
 
+    def is_skewed(self) -> bool:
+        """Our clock and the feed's differ by more than may be."""
+        return self.skew_ns is not None and abs(self.skew_ns) > self._skew_max_ns
+
     def link_lost(self) -> None:
         """No feed clock until the next link."""
         self.skew_ns = None

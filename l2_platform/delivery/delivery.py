@@ -22,6 +22,7 @@ from l2_platform.clock import Clock, SystemClock
 from l2_platform.delivery.bounds import sink_bounds
 from l2_platform.delivery.checkpoint import CheckpointStore
 from l2_platform.delivery.follower import Follower, JournalSource
+from l2_platform.delivery.intent import IntentFile
 from l2_platform.delivery.pipeline import Pipeline, source_of
 from l2_platform.delivery.retries import Breaker
 from l2_platform.delivery.serial_sink import SerialSink
@@ -38,6 +39,9 @@ from l2_platform.sinks.quarantine import Quarantine
 from l2_platform.sinks.sink import Sink
 
 NS = 1_000_000_000
+INTENT_NS = NS // 2
+"""Time between two looks at the desired state, ns."""
+STANDBY_S = 0.1
 SINKS = ("clickhouse", "jsonl")
 ONE_FOR_ALL = frozenset({"jsonl"})
 """Sinks of which one serves all streams: they share descriptors and syncs. Of others each stream has its own."""
@@ -130,6 +134,8 @@ class Delivery:
         run = settings.run_dir
         self._lease = Lease(run / "leases" / f"deliver-{name}")
         self._heartbeat = Heartbeat(run / "heartbeats" / f"deliver-{name}.json", f"deliver-{name}", clock)
+        self._intent = IntentFile(run / "desired" / f"deliver-{name}.json")
+        self._intent_at = 0
 
     def run(self, *, wait: bool) -> int:
         """Until SIGTERM or SIGINT; the exit code."""
@@ -150,12 +156,24 @@ class Delivery:
         shortest, longest = self._settings.delivery.poll_ms / 1000, self._settings.delivery.idle_poll_ms / 1000
         pause = shortest
         while not self._stopping:
+            self._follow_intent()
+            if not self._intent.enabled:
+                # the journal holds what comes; what is under way ends by itself
+                self._state, self._alive_at = "standby", self._clock.monotonic_ns()
+                self._clock.sleep(STANDBY_S)
+                continue
             worked, more = self._round()
             self._state = "degraded" if self._trouble() else "live"
             pause = shortest if worked else min(2 * pause, max(shortest, longest))
             if not more:
                 self._clock.sleep(pause)
         return self._drain()
+
+    def _follow_intent(self) -> None:
+        now = self._clock.monotonic_ns()
+        if now >= self._intent_at:
+            self._intent_at = now + INTENT_NS
+            self._intent.look()
 
     def _stop(self, _number: int, _frame: FrameType | None) -> None:
         self._stopping = True
@@ -229,7 +247,8 @@ class Delivery:
         followers = list(self._followers.items())
         streams = {name: self._numbers(name, follower) for name, follower in followers}
         self._heartbeat.beat(
-            state, streams=streams, rows=sum(follower.rows for _, follower in followers),
+            state, generation=self._intent.generation, intent_problem=self._intent.problem, streams=streams,
+            rows=sum(follower.rows for _, follower in followers),
             lag_lines=sum(max(int(numbers["lag_lines"]), 0) for numbers in streams.values()), error=self._trouble(),
             failures=max((follower.failures for _, follower in followers), default=0),
             trouble=next((follower.trouble for _, follower in followers if follower.trouble), ""), sink_down=int(self._breaker.is_open),
@@ -264,7 +283,7 @@ class Delivery:
             way.writer.shutdown()
         self._saver.shutdown()
         for follower in self._followers.values():
-            while self._clock.monotonic_ns() < deadline:
+            while self._intent.enabled and self._clock.monotonic_ns() < deadline:
                 self._alive_at = self._clock.monotonic_ns()
                 if follower.step():
                     continue

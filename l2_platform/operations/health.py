@@ -8,6 +8,7 @@ from typing import Any
 
 from l2_platform.clock import Clock
 from l2_platform.monitoring.heartbeat import HeartbeatRecord, read_heartbeat
+from l2_platform.operations.crash_loops import read_loop
 from l2_platform.operations.plan import LOOPBACK, Health, Part
 from l2_platform.operations.supervisord import Process
 from l2_platform.settings import Settings
@@ -46,7 +47,9 @@ def examine(part: Part, process: Process | None, settings: Settings, clock: Cloc
     heartbeat = read_heartbeat(settings.run_dir / "heartbeats" / f"{part.name}.json")
     if process is None or not process.running:
         state = process.state.lower() if process else "not started"
-        return Vitals(part.name, False, state, state, 0, process, heartbeat)
+        loop = read_loop(settings, part.name)
+        reason = state if loop is None else f"crash loop, ended {loop.crashes} times soon after its start; see its log"
+        return Vitals(part.name, False, state if loop is None else "crashloop", reason, 0, process, heartbeat)
     reason = _ask(part, process, heartbeat, settings, clock)
     state = heartbeat.state if heartbeat and heartbeat.pid == process.pid else "running"
     return Vitals(part.name, not reason, state, reason, process.pid, process, heartbeat)

@@ -1,19 +1,15 @@
 """What an instance needs on disk before its processes start: folders, symbols file, desired states, Dagster's files."""
 
 import shutil
-from dataclasses import replace
 from pathlib import Path
 
 from l2_platform.clock import Clock
 from l2_platform.errors import ConfigError
-from l2_platform.market.sessions import SessionCalendar, load_calendar
-from l2_platform.monitoring.desired import DesiredState, read_desired, write_desired
-from l2_platform.monitoring.symbols_file import demo_symbols, load_symbols, symbols_of_stream, write_symbols
+from l2_platform.monitoring.symbols_file import demo_symbols, write_symbols
+from l2_platform.operations.intents import forget_stops_of_services, refresh_intents
 from l2_platform.operations.plan import LOOPBACK
 from l2_platform.settings import Settings
 
-SESSIONS_AHEAD = 10
-"""Rows of the session table that a collector gets; Dagster renews it long before it runs out."""
 CHECKOUT = Path(__file__).resolve().parents[2]
 DAGSTER_YAML = {"sqlite": CHECKOUT / "dagster.yaml", "postgres": CHECKOUT / "deploy" / "dagster.postgres.yaml"}
 
@@ -32,43 +28,10 @@ def prepare_home(settings: Settings, clock: Clock) -> None:
 
 
 def write_desired_states(settings: Settings, clock: Clock) -> None:
-    """Desired state of each collector, from symbols file and calendar; the generation rises only when something changed."""
-    file = load_symbols(
-        settings.symbols_file, limit=settings.symbols.limit, name_bytes_max=settings.symbols.name_bytes_max
-    )
-    calendar = load_calendar(settings.calendar_name, settings.session.roll_margin_s)
-    sessions = session_table(calendar, clock.now_ns())
-    for stream in settings.streams:
-        worker = f"collector-{stream}"
-        path = settings.run_dir / "desired" / f"{worker}.json"
-        symbols = symbols_of_stream(file.symbols, stream, settings.streams)
-        before = read_desired(path)
-        wanted = DesiredState(
-            worker=worker,
-            generation=before.generation if before else 1,
-            # an operator's stop outlives a restart
-            enabled=before.enabled if before else True,
-            streams=(stream,),
-            symbols=symbols,
-            sessions=sessions,
-            calendar=settings.calendar_name,
-        )
-        if before is not None and wanted != before:
-            wanted = replace(wanted, generation=before.generation + 1)
-        if wanted != before:
-            write_desired(path, wanted)
-
-
-def session_table(calendar: SessionCalendar, now_ns: int) -> tuple[tuple[int, int], ...]:
-    """The next sessions: (session date, its end in ns), the present one first."""
-    table = []
-    at_ns = now_ns
-    for _ in range(SESSIONS_AHEAD):
-        session_date = calendar.session_date_of(at_ns)
-        end_ns = calendar.end_of(session_date)
-        table.append((session_date, end_ns))
-        at_ns = end_ns
-    return tuple(table)
+    """Desired state of each worker, from symbols file and calendar; L2Error when one cannot be written."""
+    forget_stops_of_services(settings)
+    for worker, problem in refresh_intents(settings, clock.now_ns()).problems.items():
+        raise ConfigError(f"{worker}: {problem}")
 
 
 def _write_symbols(settings: Settings) -> None:

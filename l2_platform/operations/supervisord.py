@@ -9,6 +9,7 @@ import http.client
 import os
 import resource
 import shlex
+import socket
 import subprocess
 import sys
 import xmlrpc.client
@@ -24,6 +25,8 @@ from l2_platform.errors import ConfigError, L2Error
 from l2_platform.operations.plan import Part
 from l2_platform.settings import Settings
 
+ANSWER_S = 1.0
+"""A process manager that is alive answers within this, s."""
 SOCKET_PATH_BYTES_MAX = 107
 """A unix socket's path may not be longer (Linux), bytes."""
 OPEN_FILES_WANTED = 16_384
@@ -56,6 +59,23 @@ def socket_path(settings: Settings) -> Path:
     if len(os.fsencode(path)) + 8 > SOCKET_PATH_BYTES_MAX:
         raise ConfigError(f"home: {settings.home} is too long for a unix socket; set L2_HOME to a shorter path")
     return path
+
+
+def manager_trouble(settings: Settings, timeout_s: float = ANSWER_S) -> str:
+    """Why the process manager does not answer on its socket; empty when it does. Takes `timeout_s` at most."""
+    path = socket_path(settings)
+    with socket.socket(socket.AF_UNIX) as asking:
+        asking.settimeout(timeout_s)
+        try:
+            asking.connect(str(path))
+            asking.sendall(b"GET / HTTP/1.0\r\n\r\n")
+            return "" if asking.recv(1) else "The process manager closed the connection without an answer."
+        except FileNotFoundError:
+            return "The process manager does not run: there is no run/supervisord.sock."
+        except TimeoutError:
+            return f"The process manager hangs: it gives no answer within {timeout_s:g} s; kill the pid in run/supervisord.pid."
+        except OSError as error:
+            return f"The process manager is dead ({error.strerror or error})."
 
 
 def render_config(settings: Settings, parts: Sequence[Part], directory: Path) -> str:

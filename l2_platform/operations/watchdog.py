@@ -1,4 +1,4 @@
-"""`python -m l2_platform.operations.watchdog`: kills hung workers and gives up what the disk has no room for.
+"""`python -m l2_platform.operations.watchdog`: kills hung workers, holds back crash loops, gives up what the disk has no room for.
 
 A worker whose process lives while its heartbeat is older than `supervision.hung_s` is hung: SIGKILL, and the process manager
 starts it again. How old it is, is measured by time that never steps: a clock that is set must not kill every worker at once, nor
@@ -14,7 +14,8 @@ from l2_platform.clock import Clock, SystemClock
 from l2_platform.errors import L2Error
 from l2_platform.monitoring.heartbeat import Heartbeat, HeartbeatRecord, Lease, read_heartbeat
 from l2_platform.monitoring.logs import configure_logging, get_logger
-from l2_platform.operations import disk
+from l2_platform.operations import crash_loops, disk
+from l2_platform.operations.crash_loops import CrashLoop, CrashWatch, Step
 from l2_platform.operations.disk import DiskRecord, DiskState
 from l2_platform.operations.kernels import WARM_S_MAX
 from l2_platform.operations.plan import Health, Part, plan_parts
@@ -82,6 +83,7 @@ class Watchdog:
         self._stopping = False
         self._kills = 0
         self._silences = Silences()
+        self._crashes = CrashWatch(settings.supervision)
         self._disk_at_ns = 0
         record = disk.read_record(settings)
         self._disk: DiskState = record.state if record is not None else DiskState.OK
@@ -115,6 +117,8 @@ class Watchdog:
             pid = hung_pid(part, processes.get(part.name), heartbeat, silent_s, up_s, self._settings.supervision)
             if pid is not None:
                 self._kill(part, pid)
+            if part.name in processes:
+                self._look_for_crashes(processes[part.name])
         if self._clock.monotonic_ns() >= self._disk_at_ns and processes:
             self._disk_at_ns = self._clock.monotonic_ns() + int(self._settings.disk.check_s * 1e9)
             self._look_at_disk(processes)
@@ -129,6 +133,28 @@ class Watchdog:
             os.kill(pid, signal.SIGKILL)
         except ProcessLookupError:
             return
+
+    def _look_for_crashes(self, process: Process) -> None:
+        """Hold a process back that crashes again and again; try it again when the time is over; forget when it lives."""
+        name, monotonic_ns = process.name, self._clock.monotonic_ns()
+        before = crash_loops.read_loop(self._settings, name)
+        step = self._crashes.look(process, monotonic_ns, recorded=before is not None)
+        if step is Step.TRY and name not in self._given_up:
+            self._log.warning("crash_loop_tried", worker=name)
+            self._supervisor.start(name)
+        elif step is Step.HEALED:
+            self._log.warning("crash_loop_healed", worker=name)
+            crash_loops.clear_loop(self._settings, name)
+        elif step is Step.HOLD:
+            crashes = self._crashes.crashes(name) + (before.crashes if before else 0)
+            self._supervisor.stop(name)
+            hold_s, now_ns = self._crashes.held(process, monotonic_ns), self._clock.now_ns()
+            self._log.error("crash_loop", worker=name, crashes=crashes, hold_s=hold_s)
+            loop = CrashLoop(name, crashes, before.since_ns if before else now_ns, now_ns + int(hold_s * 1e9))
+            try:
+                crash_loops.write_loop(self._settings, loop)
+            except OSError as error:
+                self._log.error("crash_loop_not_told", error=str(error))
 
     def _look_at_disk(self, processes: Mapping[str, Process]) -> None:
         """Stop what there is no room for, start what there is room for again. Looked at anew each time: others start parts, too."""

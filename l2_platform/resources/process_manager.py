@@ -3,6 +3,7 @@
 import dagster as dg
 
 from l2_platform.clock import SystemClock
+from l2_platform.operations.rollout import Rollout
 from l2_platform.operations.supervisord import Supervisor
 from l2_platform.resources.worker_control import WorkerControl
 from l2_platform.settings import Settings
@@ -17,3 +18,7 @@ class ProcessManagerResource(dg.ConfigurableResource[WorkerControl]):
         """Start, stop and restart workers."""
         clock = SystemClock()
         return WorkerControl(self.settings, Supervisor(self.settings, clock), clock)
+
+    def rollout(self) -> Rollout:
+        """Change the recorded symbols in steps."""
+        return Rollout(self.settings, SystemClock())

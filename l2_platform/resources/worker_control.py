@@ -1,18 +1,20 @@
 """Start, stop, restart one worker, and see that it happened; knows no Dagster.
 
-Level-triggered where it can be: a collector is stopped by its desired state (it goes to standby and stays there over restarts of
-anything), other workers by the process manager. What does not belong here: which workers there are, when to act.
+Level-triggered where it can be: a collector or delivery is stopped by its desired state (it goes to standby and stays there over
+restarts of anything), other processes by the process manager. What does not belong here: which workers there are, when to act.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
 from l2_platform.clock import Clock
 from l2_platform.errors import L2Error
-from l2_platform.monitoring.desired import read_desired, write_desired
+from l2_platform.monitoring.desired import DesiredState, read_desired
 from l2_platform.monitoring.heartbeat import HeartbeatRecord, read_heartbeat
+from l2_platform.operations.crash_loops import clear_loop
+from l2_platform.operations.intents import desired_path, refresh_intents, set_enabled
 from l2_platform.operations.supervisord import Process, Supervisor
 from l2_platform.settings import Settings
 
@@ -24,6 +26,8 @@ FRESH_S: Final = 5.0
 STANDBY_NS: Final = 3 * 10**9
 """A started worker that still stands by after this does so because its session is closed, ns."""
 LOOK_S: Final = 0.2
+APPLY_S = 10.0
+"""Time that a worker gets to apply its desired state live, before a roll restarts it, s."""
 START_S = 30.0
 """Time to start, s; with the longest stop (60 s) it stays under the run's limit of 120 s."""
 
@@ -36,6 +40,8 @@ class Action(Enum):
     restart = "restart"
     clear = "clear"
     """End a crash loop: a fresh process, counted anew."""
+    roll = "roll"
+    """Take over the desired state: live within seconds, else by a fresh process."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,26 +81,41 @@ class WorkerControl:
         self._supervisor = supervisor
         self._clock = clock
 
-    def act(self, worker: str, action: Action, *, is_collector: bool) -> Seen:
-        """Do it and wait until it is seen; no harm when it was so already."""
+    def act(self, worker: str, action: Action, *, follows: bool, supervised: bool = False) -> Seen:
+        """Do it and wait until it is seen; no harm when it was so already.
+
+        `follows`: the worker obeys a desired state by itself. `supervised`: nobody asked, so whether it is wanted stays as it is.
+        """
         if worker not in self._supervisor.processes():
             raise L2Error(
                 f"{worker}: the process manager has no such program; `l2 down` and `l2 up` take over changed settings"
             )
-        if action is Action.start:
-            return self._start(worker, is_collector=is_collector)
         if action is Action.stop:
-            return self._stand_by(worker) if is_collector else self._end(worker)
-        self._end(worker)
-        return self._start(worker, is_collector=is_collector)
+            self._enable(worker, enabled=False)
+            clear_loop(self._settings, worker)
+            return self._stand_by(worker) if follows else self._end(worker)
+        if not supervised:
+            self._enable(worker, enabled=True)
+            clear_loop(self._settings, worker)
+        if action is Action.roll and self._applied_live(worker):
+            return self.look(worker)
+        if action is not Action.start:
+            self._end(worker)
+        return self._start(worker, follows=follows)
+
+    def is_stale(self, worker: str, generation: int) -> bool:
+        """A request that was made for this generation (0: none) came too late: the intent changed meanwhile."""
+        desired = self._desired(worker)
+        return (desired.generation, desired.enabled) != (generation, True) if desired else generation != 0
 
     def look(self, worker: str) -> Seen:
         """The worker now."""
         heartbeat = read_heartbeat(self._settings.run_dir / "heartbeats" / f"{worker}.json")
         return Seen(heartbeat, self._supervisor.processes().get(worker), self._clock.now_ns())
 
-    def _start(self, worker: str, *, is_collector: bool) -> Seen:
-        generation = self._enable(worker, enabled=True) if is_collector else 0
+    def _start(self, worker: str, *, follows: bool) -> Seen:
+        desired = self._desired(worker) if follows else None
+        generation = desired.generation if desired else None
         self._supervisor.start(worker)
         standing_by: list[int] = []
 
@@ -102,16 +123,17 @@ class WorkerControl:
             beat, process = seen.heartbeat, seen.process
             if beat is None or process is None or not seen.beats or beat.pid != process.pid:
                 return False
-            if beat.state not in STARTED_STATES or int(beat.generation or 0) < generation:
+            if beat.state not in STARTED_STATES or (generation is not None and beat.generation != generation):
                 return False
-            # An enabled collector echoes the intent an instant before it connects; outside its session it stays in standby.
+            # An enabled worker echoes the intent an instant before it works; outside its session a collector stays in standby.
             standing_by.append(seen.now_ns)
             return beat.state != "standby" or seen.now_ns - standing_by[0] >= STANDBY_NS
 
         return self._wait(worker, "start", started)
 
     def _stand_by(self, worker: str) -> Seen:
-        generation = self._enable(worker, enabled=False)
+        desired = self._desired(worker)
+        generation = desired.generation if desired else 0
 
         def rests(seen: Seen) -> bool:
             beat = seen.heartbeat
@@ -130,16 +152,25 @@ class WorkerControl:
 
         return self._wait(worker, "stop", gone)
 
-    def _enable(self, worker: str, *, enabled: bool) -> int:
-        """Write the desired state when it differs; the generation that the worker must echo, 0 when it has no desired state."""
-        path = self._settings.run_dir / "desired" / f"{worker}.json"
-        desired = read_desired(path)
-        if desired is None:
-            raise L2Error(f"{worker}: no desired state at {path}; `l2 up` writes it")
-        if desired.enabled != enabled:
-            desired = replace(desired, enabled=enabled, generation=desired.generation + 1)
-            write_desired(path, desired)
-        return desired.generation
+    def _applied_live(self, worker: str) -> bool:
+        """The desired state, derived anew, is applied without a restart."""
+        refresh_intents(self._settings, self._clock.now_ns())
+        desired = self._desired(worker)
+        deadline = self._clock.monotonic_ns() + int(APPLY_S * 1e9)
+        while desired is not None and self._clock.monotonic_ns() < deadline:
+            seen = self.look(worker)
+            if seen.beats and seen.heartbeat is not None and seen.heartbeat.generation == desired.generation:
+                return True
+            self._clock.sleep(LOOK_S)
+        return False
+
+    def _enable(self, worker: str, *, enabled: bool) -> None:
+        desired = self._desired(worker)
+        if (desired.enabled if desired else True) != enabled:
+            set_enabled(self._settings, worker, enabled=enabled, now_ns=self._clock.now_ns())
+
+    def _desired(self, worker: str) -> DesiredState | None:
+        return read_desired(desired_path(self._settings, worker))
 
     def _wait(self, worker: str, what: str, reached: Callable[[Seen], bool]) -> Seen:
         limit_s = self._settings.supervision.stop_s if what == "stop" else START_S

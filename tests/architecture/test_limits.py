@@ -18,8 +18,9 @@ ELSEWHERE = {
     "session.clock_skew_max_s", "archive.part_rows_max", "archive.read_rows_max",
     "imports.lines_max", "imports.file_bytes_max", "simulator.trades_max",
     "simulator.recording_bytes_max", "simulator.ledger_bytes_max", "disk.reserve_bytes", "log.file_bytes_max",
+    "supervision.lag_s_max", "supervision.attempts_max", "supervision.crash_starts_max",
 }  # fmt: skip
-"""Sizes without a high-water mark: an input is refused whole, a file is begun anew, or the process does not outlive the command."""
+"""Sizes without a high-water mark: an input is refused whole, a file is begun anew, a check tells it, or the process ends first."""
 
 
 def test_every_number_is_a_limit_with_words():

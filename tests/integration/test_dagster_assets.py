@@ -208,6 +208,6 @@ def test_warehouse_down_is_a_clear_failure_that_is_retried(tmp_path):
     assert trades.op.retry_policy.max_retries == 3
     with dg.DagsterInstance.ephemeral() as instance, dg.build_asset_context(partition_key=KEY, instance=instance) as context:
         resources = definitions.resources or {}
-        with pytest.raises(dg.Failure, match="restart it with job control_workers") as caught:
+        with pytest.raises(dg.Failure, match="restart it with job control_collector") as caught:
             trades(context, warehouse=resources["warehouse"], journal=resources["journal"])
         assert caught.value.allow_retries

@@ -1,4 +1,4 @@
-"""Job `control_workers` against a real process manager and a tiny worker that beats and obeys its desired state."""
+"""Job `control_collector` against a real process manager and a tiny worker that beats and obeys its desired state."""
 
 import subprocess
 import sys
@@ -17,7 +17,7 @@ from l2_platform.settings import Settings
 
 pytestmark = pytest.mark.integration
 
-COLLECTOR, DELIVERY = "collector-iqfeed-depth-0", "deliver-jsonl"
+COLLECTOR, DELIVERY, SEALER = "collector-iqfeed-depth-0", "deliver-jsonl", "sealer"
 CLOCK = SystemClock()
 WORKER = """
 import signal, sys
@@ -31,7 +31,7 @@ clock, stopping = SystemClock(), []
 signal.signal(signal.SIGTERM, lambda *_: stopping.append(1))
 beat = Heartbeat(run / "heartbeats" / f"{name}.json", name, clock)
 while not stopping:
-    desired = read_desired(run / "desired" / f"{name}.json")
+    desired = None if (run / "deaf").exists() else read_desired(run / "desired" / f"{name}.json")
     state = "live" if desired is None or desired.enabled else "standby"
     if (run / "broken").exists():
         state = "crashloop"
@@ -47,14 +47,17 @@ class Instance:
     supervisor: Supervisor
     definitions: dg.Definitions
 
-    def run(self, action, *workers):
-        job = next(item for item in self.definitions.jobs or [] if item.name == "control_workers")
-        config = dg.RunConfig(ops={"control": {"config": {"workers": list(workers), "action": action}}})
+    def run(self, action, *workers, **more):
+        job = next(item for item in self.definitions.jobs or [] if item.name == "control_collector")
+        config = dg.RunConfig(ops={"control": {"config": {"workers": list(workers), "action": action, **more}}})
         with dg.DagsterInstance.ephemeral() as instance:
             return job.execute_in_process(
                 run_config=config, instance=instance, raise_on_error=False,
                 resources={"process_manager": (self.definitions.resources or {})["process_manager"]},
             )  # fmt: skip
+
+    def desired(self, worker):
+        return read_desired(self.settings.run_dir / "desired" / f"{worker}.json")
 
     def beat(self, worker):
         return read_heartbeat(self.settings.run_dir / "heartbeats" / f"{worker}.json")
@@ -73,7 +76,7 @@ def instance(tmp_path_factory):
     write_desired(run / "desired" / f"{COLLECTOR}.json", state)
     parts = [
         Part(name, (sys.executable, str(script), str(run), name), phase, Health.HEARTBEAT)
-        for name, phase in ((COLLECTOR, Phase.COLLECT), (DELIVERY, Phase.DELIVER))
+        for name, phase in ((COLLECTOR, Phase.COLLECT), (DELIVERY, Phase.DELIVER), (SEALER, Phase.DELIVER))
     ]
     supervisor = Supervisor(settings, CLOCK)
     supervisor.config_path.write_text(render_config(settings, parts, home))
@@ -111,13 +114,59 @@ def test_asking_again_changes_nothing(instance):
     assert read_desired(instance.settings.run_dir / "desired" / f"{COLLECTOR}.json") == before
 
 
-def test_delivery_stop_ends_the_process_and_start_brings_a_new_one(instance):
+def test_service_stop_ends_the_process_for_good_and_start_brings_a_new_one(instance):
+    assert instance.run("start", SEALER).success
+    assert instance.run("stop", SEALER).success
+    assert not instance.supervisor.processes()[SEALER].running
+    assert (instance.beat(SEALER).state, instance.beat(SEALER).alive()) == ("stopped", False)
+    assert not instance.desired(SEALER).enabled
+    assert instance.run("start", SEALER).success
+    assert instance.beat(SEALER).alive()
+    assert instance.desired(SEALER).enabled
+
+
+def test_delivery_stop_is_standby_over_a_kill(instance):
     assert instance.run("start", DELIVERY).success
     assert instance.run("stop", DELIVERY).success
-    assert not instance.supervisor.processes()[DELIVERY].running
-    assert (instance.beat(DELIVERY).state, instance.beat(DELIVERY).alive()) == ("stopped", False)
+    pid = instance.beat(DELIVERY).pid
+    instance.supervisor.kill(DELIVERY)
+    while (beat := instance.beat(DELIVERY)) is None or beat.pid == pid:
+        CLOCK.sleep(0.1)
+    assert instance.beat(DELIVERY).state == "standby"
     assert instance.run("start", DELIVERY).success
-    assert instance.beat(DELIVERY).alive()
+    assert instance.beat(DELIVERY).state == "live"
+
+
+def test_request_of_supervision_does_nothing_once_the_intent_changed(instance):
+    assert instance.run("start", COLLECTOR).success
+    asked = instance.desired(COLLECTOR).generation
+    assert instance.run("stop", COLLECTOR).success
+    assert instance.run("restart", COLLECTOR, generation=asked).success
+    assert not instance.desired(COLLECTOR).enabled
+    assert instance.beat(COLLECTOR).state == "standby"
+    assert instance.run("start", COLLECTOR).success
+    before = instance.beat(COLLECTOR).pid
+    assert instance.run("restart", COLLECTOR, generation=instance.desired(COLLECTOR).generation).success
+    assert instance.beat(COLLECTOR).pid != before
+
+
+def test_roll_applies_live_and_restarts_only_what_does_not_follow(instance, monkeypatch):
+    monkeypatch.setattr("l2_platform.resources.worker_control.APPLY_S", 1.0)
+    assert instance.run("start", COLLECTOR).success
+    pid = instance.beat(COLLECTOR).pid
+    assert instance.run("roll", COLLECTOR).success
+    assert instance.beat(COLLECTOR).pid == pid
+    deaf = instance.settings.run_dir / "deaf"
+    deaf.touch()
+    while instance.beat(COLLECTOR).generation:
+        CLOCK.sleep(0.1)
+    monkeypatch.setattr("l2_platform.resources.worker_control.START_S", 2.0)
+    try:
+        assert not instance.run("roll", COLLECTOR).success
+    finally:
+        deaf.unlink()
+    assert instance.beat(COLLECTOR).pid != pid
+    assert instance.run("roll", COLLECTOR).success
 
 
 def test_restart_gives_every_named_worker_a_fresh_process(instance):
@@ -140,7 +189,7 @@ def failure_text(result):
 
 @pytest.mark.parametrize(
     ("worker", "words"),
-    [("deliver-json", "did you mean deliver-jsonl"), ("sealer", "no such program"), ("", "Workers: ")],
+    [("deliver-json", "did you mean deliver-jsonl"), ("warehouse", "no such program"), ("", "Workers: ")],
 )
 def test_wrong_worker_fails_and_says_what_exists(instance, worker, words):
     result = instance.run("start", worker)

@@ -111,7 +111,7 @@ def test_stack_shows_assets_and_sensor_reports_checks(stack):
     execution = wait_for(reported, "the sensor's check evaluation")
     assert execution["evaluation"]["description"]
     sensors = {item["name"]: item["sensorState"]["status"] for item in ask(web, SENSORS)["sensorsOrError"]["results"]}
-    assert sensors == {"worker_health": "RUNNING", "new_session_date": "RUNNING"}
+    assert sensors == {"collector_supervisor": "RUNNING", "new_session_date": "RUNNING"}
 
 
 @pytest.mark.skipif(not CHROMIUM.exists(), reason="needs chromium")

@@ -13,7 +13,9 @@ from l2_platform.assets.workers import list_workers
 from l2_platform.clock import SystemClock
 from l2_platform.definitions import build_definitions
 from l2_platform.errors import ConfigError
-from l2_platform.monitoring.heartbeat import Heartbeat
+from l2_platform.monitoring.desired import read_desired
+from l2_platform.monitoring.heartbeat import Heartbeat, Lease
+from l2_platform.monitoring.symbols_file import demo_symbols, edit_symbols, with_removed, write_symbols
 from l2_platform.settings import Settings
 
 ROOT = Path(__file__).parents[3]
@@ -49,7 +51,7 @@ def test_every_asset_tells_what_it_is_and_who_owns_it(definitions):
     specs = definitions.resolve_all_asset_specs()
     assert {spec.key.to_user_string() for spec in specs} == TABLES | {
         "archive", "journal", "warehouse", "deliveries/clickhouse", "deliveries/jsonl", "services/sealer", "feeds/simulator",
-        "collectors/iqfeed-depth-0", "collectors/iqfeed-level1-0", "collectors/iqfeed-admin-0",
+        "services/process_manager", "collectors/iqfeed-depth-0", "collectors/iqfeed-level1-0", "collectors/iqfeed-admin-0",
     }  # fmt: skip
     for spec in specs:
         name = spec.key.to_user_string()
@@ -62,11 +64,14 @@ def test_every_asset_tells_what_it_is_and_who_owns_it(definitions):
 
 def test_checks_are_where_the_promises_are(definitions):
     found = {(key.asset_key.to_user_string(), key.name) for key in definitions.resolve_asset_graph().asset_check_keys}
-    workers = {
-        "warehouse", "deliveries/clickhouse", "deliveries/jsonl", "services/sealer", "feeds/simulator",
-        "collectors/iqfeed-depth-0", "collectors/iqfeed-level1-0", "collectors/iqfeed-admin-0",
+    following = {
+        "deliveries/clickhouse", "deliveries/jsonl", "collectors/iqfeed-depth-0", "collectors/iqfeed-level1-0",
+        "collectors/iqfeed-admin-0",
     }  # fmt: skip
-    expected = {(name, "alive") for name in workers} | {(table, check) for table in TABLES for check in CHECKS}
+    services = {"warehouse", "services/sealer", "services/process_manager", "feeds/simulator"}
+    expected = {(name, "alive") for name in following | services}
+    expected |= {(name, check) for name in following for check in ("spec_applied", "lag", "gaps")}
+    expected |= {(table, check) for table in TABLES for check in CHECKS}
     assert found == expected | {("journal", "is_recorded")}
 
 
@@ -79,7 +84,7 @@ def test_lineage_follows_the_flow(definitions):
 
 
 def test_sensors_and_schedules_run_without_a_click(definitions):
-    assert {sensor.name for sensor in definitions.sensors} == {"worker_health", "new_session_date"}
+    assert {sensor.name for sensor in definitions.sensors} == {"collector_supervisor", "new_session_date"}
     assert all(sensor.default_status is dg.DefaultSensorStatus.RUNNING for sensor in definitions.sensors)
     assert all(schedule.default_status is dg.DefaultScheduleStatus.RUNNING for schedule in definitions.schedules)
     assert all(schedule.execution_timezone for schedule in definitions.schedules)
@@ -115,25 +120,51 @@ def test_dagster_files_are_valid(tmp_path):
         assert instance.telemetry_enabled is False
 
 
-def test_worker_health_tick_reports_living_and_missing_workers(settings):
+def tick(definitions, cursor=None):
+    sensor = next(item for item in definitions.sensors if item.name == "collector_supervisor")
+    with dg.DagsterInstance.ephemeral() as instance, dg.build_sensor_context(instance=instance, cursor=cursor) as context:
+        return sensor.evaluate_tick(context)
+
+
+def test_supervisor_tick_reports_living_and_missing_workers(settings):
     definitions = build_definitions(settings)
-    beat = Heartbeat(settings.run_dir / "heartbeats" / "collector-iqfeed-depth-0.json", "collector-iqfeed-depth-0", SystemClock())
+    write_symbols(settings.symbols_file, demo_symbols(5))
+    name = "collector-iqfeed-depth-0"
+    lease = Lease(settings.run_dir / "leases" / name)
+    lease.acquire()
+    beat = Heartbeat(settings.run_dir / "heartbeats" / f"{name}.json", name, SystemClock())
     beat.beat("live", generation=1, lines=10)
-    sensor = next(item for item in definitions.sensors if item.name == "worker_health")
-    with dg.DagsterInstance.ephemeral() as instance, dg.build_sensor_context(instance=instance) as context:
-        result = sensor.evaluate_tick(context)
-        checks = {
-            event.asset_key.to_user_string(): event for event in result.asset_events if isinstance(event, dg.AssetCheckEvaluation)
-        }
-        assert len(checks) == 8
-        assert checks["collectors/iqfeed-depth-0"].passed
-        assert not checks["warehouse"].passed
-        assert checks["warehouse"].severity is dg.AssetCheckSeverity.ERROR
-        numbers = [event for event in result.asset_events if isinstance(event, dg.AssetMaterialization)]
-        assert [event.asset_key.to_user_string() for event in numbers] == ["collectors/iqfeed-depth-0"]
-        assert numbers[0].metadata["lines"].value == 10
-    with dg.DagsterInstance.ephemeral() as instance, dg.build_sensor_context(instance=instance, cursor=result.cursor) as context:
-        assert sensor.evaluate_tick(context).asset_events == []
+    result = tick(definitions)
+    checks = {
+        (event.asset_key.to_user_string(), event.check_name): event
+        for event in result.asset_events
+        if isinstance(event, dg.AssetCheckEvaluation)
+    }
+    assert len(checks) == 5 * 4 + 4
+    assert all(checks["collectors/iqfeed-depth-0", check].passed for check in ("alive", "spec_applied", "lag", "gaps"))
+    for asset in ("warehouse", "services/process_manager"):
+        assert not checks[asset, "alive"].passed
+        assert checks[asset, "alive"].severity is dg.AssetCheckSeverity.ERROR
+        assert "`l2 up`" in checks[asset, "alive"].description
+    numbers = [event for event in result.asset_events if isinstance(event, dg.AssetMaterialization)]
+    assert [event.asset_key.to_user_string() for event in numbers] == ["collectors/iqfeed-depth-0"]
+    assert numbers[0].metadata["lines"].value == 10
+    assert result.run_requests == []
+    assert tick(definitions, result.cursor).asset_events == []
+    lease.release()
+    lost = tick(definitions, result.cursor).asset_events
+    assert [event.metadata["state"].value for event in lost if event.check_name == "alive"] == ["lost lease"]
+
+
+def test_symbols_of_thousands_are_derived_once_and_followed(settings):
+    definitions = build_definitions(settings)
+    write_symbols(settings.symbols_file, demo_symbols(3000))
+    cursor = tick(definitions).cursor
+    path = settings.run_dir / "desired" / "collector-iqfeed-depth-0.json"
+    assert (read_desired(path).generation, len(read_desired(path).symbols)) == (1, 3000)
+    edit_symbols(settings.symbols_file, lambda file: with_removed(file, ["SYM0001"]))
+    tick(definitions, cursor)
+    assert (read_desired(path).generation, len(read_desired(path).symbols)) == (2, 2999)
 
 
 def test_alive_check_button_judges_at_once(settings):
