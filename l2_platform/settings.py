@@ -409,6 +409,40 @@ class SimulatorSettings(Section):
     """The ledger of everything sent is kept up to this size, bytes; 0 = no ledger (tests switch it on)."""
 
 
+class ReplaySettings(Section):
+    """Stored days that are played again (`l2 replay`)."""
+
+    ahead_bytes: int = Field(default=32 << 20, ge=1 << 20, le=4 << 30)
+    """Journal bytes that are read and decoded ahead of what is being played, bytes; about three times as much memory."""
+    step_bytes: int = Field(default=256 << 10, ge=1 << 12, le=16 << 20)
+    """Journal bytes that are read at once, bytes."""
+    spin_us: int = Field(default=150, ge=0, le=1000)
+    """The last part of a wait for the next line, in which the clock is watched instead of sleeping, µs."""
+    settle_s: float = Field(default=1.0, ge=0, le=600)
+    """Playing begins when enough clients watch and no further watch came for this long, s."""
+    stall_s: Seconds = 30.0
+    """At speed max, and at the end, a client that takes nothing for this long is cut, s."""
+    report_s: float = Field(default=5.0, ge=0.1, le=3600)
+    """Time between two lines of progress where no terminal shows a bar, s."""
+
+
+class KafkaSettings(Section):
+    """Where `l2 replay --to-kafka` sends records."""
+
+    bootstrap: str = Field(default="127.0.0.1:9092", min_length=1, max_length=1000)
+    """Brokers, host:port, comma separated."""
+    topic_prefix: str = Field(default="", pattern=r"^[A-Za-z0-9._-]{0,100}$")
+    """Put before every topic name."""
+    connect_s: Seconds = 10.0
+    """The brokers must answer within this at the start, s."""
+    delivery_s: Seconds = 60.0
+    """A record that is not acknowledged within this ends the replay with an error, s."""
+    queue_messages_max: int = Field(default=100_000, ge=100, le=10_000_000)
+    """Records that wait for their acknowledgement; further ones wait for room."""
+    queue_bytes_max: int = Field(default=128 << 20, ge=1 << 20, le=2 << 30)
+    """The same, bytes."""
+
+
 class DiskSettings(Section):
     """What must stay free."""
 
@@ -516,6 +550,10 @@ class Settings(BaseSettings):
     """Parquet files of closed dates."""
     simulator: SimulatorSettings = SimulatorSettings()
     """The simulated market."""
+    replay: ReplaySettings = ReplaySettings()
+    """Stored days, played again."""
+    kafka: KafkaSettings = KafkaSettings()
+    """Kafka brokers."""
     disk: DiskSettings = DiskSettings()
     """Free space."""
     supervision: SupervisionSettings = SupervisionSettings()

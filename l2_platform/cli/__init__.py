@@ -28,6 +28,7 @@ MODULES = (
     "operate", "metrics", "book", "sql", "gaps", "quarantine",
     "importing",
     "rebuild",
+    "replay",
     "archive",
     "journal", "collect", "deliver", "simulate",
     "warehouse", "probe",

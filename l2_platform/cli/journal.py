@@ -123,6 +123,42 @@ def verify_dates(
         raise typer.Exit(1)
 
 
+@app.command("digest")
+def digest(
+    stream: Annotated[str, typer.Argument(help="Stream of depth or Level 1, as `l2 journal ls` names it.")],
+    date: Date = None,
+    symbols: Annotated[str, typer.Option("--symbols", help="Only these, comma separated.")] = "",
+    as_json: AsJson = False,
+) -> None:
+    """SHA-256 of a stream's market lines: equal to that of a whole replay (`l2 replay`), and of a journal that recorded one.
+
+    Clock lines, greetings, acknowledgements and the torn rest of a line are left out: every link has its own.
+    Example: `l2 journal digest iqfeed-depth-0 --date 2026-11-20`
+    """
+    from l2_platform.cli.output import note, ready_kernels, records
+    from l2_platform.errors import InputError
+    from l2_platform.settings import load_settings
+
+    settings = load_settings()
+    session_date = _chosen(settings, stream, date)[stream][-1]
+    ready_kernels(settings.cache_dir)
+    from l2_platform.replay.choice import channel_of_name
+    from l2_platform.replay.digest import digest_of
+    from l2_platform.replay.lines import CHANNELS, Part
+
+    if channel_of_name(stream) not in CHANNELS:
+        raise InputError(f"{stream} holds no market lines of a streaming port: name a stream of depth or level1")
+    chosen = tuple(name.strip() for name in symbols.split(",") if name.strip())
+    found, damage = digest_of(settings, Part(stream, session_date), chosen)
+    left_out = found.talk + found.torn
+    row = {"stream": stream, "session_date": session_date, "lines": found.lines, "left_out": left_out, "sha256": found.text()}
+    records([row], as_json=as_json)
+    for reason in damage:
+        note(f"damage: {reason}")
+    if damage:
+        raise typer.Exit(1)
+
+
 @app.command("seal")
 def seal(
     stream: Annotated[str | None, typer.Argument(help="One stream; all when left out.")] = None,

@@ -17,6 +17,7 @@ ELSEWHERE = {
     "warehouse.memory_bytes_max", "warehouse.body_s_max", "warehouse.answer_bytes_max", "warehouse.spool_bytes_max",
     "session.clock_skew_max_s", "archive.part_rows_max", "archive.read_rows_max",
     "imports.lines_max", "imports.file_bytes_max", "simulator.trades_max",
+    "replay.ahead_bytes", "replay.step_bytes", "kafka.queue_messages_max", "kafka.queue_bytes_max",
     "simulator.recording_bytes_max", "simulator.ledger_bytes_max", "disk.reserve_bytes", "log.file_bytes_max",
     "supervision.lag_s_max", "supervision.attempts_max", "supervision.crash_starts_max",
 }  # fmt: skip

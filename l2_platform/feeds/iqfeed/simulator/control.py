@@ -55,6 +55,7 @@ class ControlService:
             "hang_lookup": self._hang_lookup,
             "rate": self._rate,
             "stop": self._stop,
+            **simulator.source.commands(),
         }
 
     def opened(self, connection: "Connection") -> None:
@@ -249,12 +250,17 @@ class ControlService:
 
         source = self._simulator.source
         if not isinstance(source, LiveMarket):
-            raise InputError("a recording is played; this works on the generated market only")
+            raise InputError("recorded lines are played; this works on the generated market only")
         return source
 
 
-def ask(port: int, command: dict[str, Any] | str, *, timeout_s: float = 10.0) -> dict[str, Any]:
-    """Send one command to a running simulated market and return its answer; ConfigError when none listens."""
+def ask(
+    port: int, command: dict[str, Any] | str, *, timeout_s: float = 10.0, what: str = "simulated market", start: str = "l2 simulate"
+) -> dict[str, Any]:
+    """Send one command to a running simulated market and return its answer; ConfigError when none listens.
+
+    `what` should listen there and which command starts it: for the message.
+    """
     text = command if isinstance(command, str) else json.dumps(command)
     try:
         with socket.create_connection(("127.0.0.1", port), timeout=timeout_s) as sock:
@@ -263,6 +269,6 @@ def ask(port: int, command: dict[str, Any] | str, *, timeout_s: float = 10.0) ->
                 answer = json.loads(reader.readline())
     except (OSError, json.JSONDecodeError) as error:
         raise ConfigError(
-            f"no simulated market answers on port {port} ({error}); start one with `l2 simulate`"
+            f"no {what} answers on port {port} ({error}); start one with `{start}`"
         ) from None
     return dict(answer)

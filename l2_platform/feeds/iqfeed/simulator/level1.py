@@ -48,6 +48,11 @@ class Level1Service(StreamingService):
         self._clock = clock
         super().second(clock)
 
+    def relay_clock(self, line: bytes) -> None:
+        """Remember and send a clock line as it was recorded."""
+        self._clock = line[2:].rstrip(b"\r\n,").decode("latin-1")
+        super().relay_clock(line)
+
     def publish(self, make: Callable[[Layout], LineBatch]) -> None:
         """Send update lines to whom they concern, written once per layout in use."""
         made: dict[Layout, LineBatch] = {}

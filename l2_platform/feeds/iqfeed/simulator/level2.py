@@ -73,15 +73,16 @@ class Level2Service(StreamingService):
         if number is None:
             return
         has = self.source.depth_kind(number)
-        if not has or (kind not in {"any", has}):
+        if not has or (kind not in {"any", has} and has != "any"):
             tell(connection, f"q,{symbol}")
             return
         session.watch[number] = 1
         session.changed()
         if self.upstream.usable:
-            connection.send(self.source.depth_snapshot(number) or f"q,{symbol}\r\n".encode("latin-1"))
+            none = f"q,{symbol}\r\n".encode("latin-1") if self.source.answers_no_depth else b""
+            connection.send(self.source.depth_snapshot(number) or none)
 
     def _unwatch(self, session: Session, symbol: str, kind: str) -> None:
         number = self.numbers.get(symbol)
-        if number is not None and kind in {"any", self.source.depth_kind(number)}:
+        if number is not None and (kind == "any" or self.source.depth_kind(number) in {"any", kind}):
             self.unwatch(session, [number])

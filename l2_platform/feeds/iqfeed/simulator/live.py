@@ -4,9 +4,9 @@ What is due is made, however late; a slow machine shows as `behind_ms`, never as
 order flow itself (`flow_kernels`), sockets.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -16,7 +16,7 @@ from l2_platform.feeds.iqfeed.simulator import line_kernels as lines
 from l2_platform.feeds.iqfeed.simulator.history import TradeHistory, tick_lines
 from l2_platform.feeds.iqfeed.simulator.layouts import DEFAULT_NAMES, Layout
 from l2_platform.feeds.iqfeed.simulator.market import Market
-from l2_platform.feeds.iqfeed.simulator.source import DepthListener, Level1Listener, LineBatch
+from l2_platform.feeds.iqfeed.simulator.source import TURN_S, DepthListener, Level1Listener, LineBatch
 from l2_platform.settings import SimulatorSettings
 
 NEW_YORK: Final = ZoneInfo("America/New_York")
@@ -40,6 +40,9 @@ def volume_shape(ts: int) -> float:
 
 class LiveMarket:
     """A market, its pace and its lines."""
+
+    tells_time = False
+    answers_no_depth = True
 
     def __init__(self, settings: SimulatorSettings, start_ns: int, *, flat: bool = False) -> None:
         self.market = Market(settings.symbols, settings.seed, settings.shape, start_ns)
@@ -66,6 +69,14 @@ class LiveMarket:
         """Messages a second from now on, on average; `flat` drops the shape of the day."""
         self.rate = rate
         self.flat = flat
+
+    def patience_s(self) -> float:
+        """A few ms: what is due gathers meanwhile."""
+        return TURN_S
+
+    def commands(self) -> Mapping[str, Callable[[dict[str, Any]], dict[str, Any]]]:
+        """The rate of the order flow is asked for by the control port itself."""
+        return {}
 
     def advance(self, now_ns: int, depth: DepthListener, level1: Level1Listener) -> bool:
         """Make and publish what is due; at most one batch a call, never over a second's end (a `T` line belongs there)."""

@@ -19,8 +19,6 @@ from l2_platform.feeds.iqfeed.simulator.source import Source
 from l2_platform.feeds.iqfeed.simulator.upstream import Upstream
 from l2_platform.settings import Settings
 
-TURN_S: Final = 0.003
-"""Wait for sockets between two looks at what is due, s."""
 SECOND_NS: Final = 1_000_000_000
 
 
@@ -41,7 +39,7 @@ class Simulator:
         )
         self.control = ControlService(self)
         self.stopping = False
-        self._ticked = source.until // SECOND_NS
+        self._ticked = self._second(clock.now_ns())
         self._is_late = False
         ports = settings.ports
         try:
@@ -59,19 +57,24 @@ class Simulator:
 
     def turn(self) -> None:
         """Serve sockets, then make and send what is due."""
-        self.network.poll(0.0 if self._is_late else TURN_S)
+        self.network.poll(0.0 if self._is_late else self.source.patience_s())
         now = self.clock.now_ns()
         self._is_late = self.source.advance(now, self.level2, self.level1)
-        second = self.source.until // SECOND_NS
+        second = self._second(now)
         if second > self._ticked:
             self._ticked = second
-            text = datetime.fromtimestamp(second, NEW_YORK).strftime("%Y%m%d %H:%M:%S")
-            self.level1.second(text)
-            self.level2.second(text)
+            text = datetime.fromtimestamp(self.source.until // SECOND_NS, NEW_YORK).strftime("%Y%m%d %H:%M:%S")
+            for service in (self.level1, self.level2):
+                if not self.source.tells_time or service.clock_was_silent():
+                    service.second(text)
             self.admin.second(text, now)
             for connection in self.network.connections:
                 if connection.records is not None:
                     connection.records.flush()
+
+    def _second(self, now_ns: int) -> int:
+        """The market's second; where the source tells the time itself, that of the wall: clients want a sign of life each second."""
+        return (now_ns if self.source.tells_time else self.source.until) // SECOND_NS
 
     def link(self, connect: bool) -> None:
         """Connect to, or lose, the servers behind the look-alike; clients are told."""

@@ -1,23 +1,24 @@
 """A recorded wire file as a source: its lines again, at the pace of their own times.
 
 Only lines about a symbol are played; the recording's clock and system lines are not (CLEAR DEPTH is). What does not belong here:
-stored days of the journal.
+stored days of the journal (`replay/player.py`).
 """
 
 import functools
 import gzip
 import re
 import zlib
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
 from l2_platform.errors import InputError
 from l2_platform.feeds.iqfeed.simulator.history import TradeHistory
 from l2_platform.feeds.iqfeed.simulator.layouts import DEFAULT_NAMES, TAIL_NAMES, Layout
-from l2_platform.feeds.iqfeed.simulator.source import DepthListener, Level1Listener, LineBatch
+from l2_platform.feeds.iqfeed.simulator.source import TURN_S, DepthListener, Level1Listener, LineBatch
 
 DEPTH_LETTERS: Final = frozenset("03456789")
 LEVEL1_LETTERS: Final = frozenset("QPFRC")
@@ -29,6 +30,9 @@ TIME: Final = re.compile(r"([01]\d|2[0-3]):([0-5]\d):([0-5]\d)(?:\.(\d+))?")
 
 class Playback:
     """The lines of a file, their symbols and their times."""
+
+    tells_time = False
+    answers_no_depth = True
 
     def __init__(self, path: Path, channel: str, speed: float, start_ns: int, bytes_max: int = 1 << 30) -> None:
         """InputError when the file is no recording of the channel, or unpacks to more than `bytes_max`."""
@@ -50,6 +54,14 @@ class Playback:
     def until(self) -> int:
         """Everything up to this time was published, ns."""
         return self._until
+
+    def patience_s(self) -> float:
+        """A few ms: what is due gathers meanwhile."""
+        return TURN_S
+
+    def commands(self) -> Mapping[str, Callable[[dict[str, Any]], dict[str, Any]]]:
+        """None."""
+        return {}
 
     def advance(self, now_ns: int, depth: DepthListener, level1: Level1Listener) -> bool:
         """Publish what is due; playing begins when the first client watches, and waits while nobody does at the start."""

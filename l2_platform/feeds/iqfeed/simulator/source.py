@@ -3,15 +3,18 @@
 What does not belong here: either of the two (`live`, `playback`).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Final, Protocol
 
 import numpy as np
 
 from l2_platform.feeds.iqfeed.simulator.history import TradeHistory
 from l2_platform.feeds.iqfeed.simulator.layouts import Layout
 from l2_platform.feeds.iqfeed.simulator.line_kernels import Int32, Int64, UInt8, select_lines
+
+TURN_S: Final = 0.003
+"""Wait for sockets between two looks at what is due, s."""
 
 
 @dataclass(slots=True)
@@ -68,6 +71,18 @@ class Source(Protocol):
 
     names: list[str]
     history: TradeHistory
+    tells_time: bool
+    """The source sends clock lines itself; the services then repeat the clock only while it is silent."""
+    answers_no_depth: bool
+    """A watch of a book that is empty now is answered by `q`; otherwise by nothing, since its rows are still to come."""
+
+    def patience_s(self) -> float:
+        """How long the sockets may be waited for now, s."""
+        ...
+
+    def commands(self) -> Mapping[str, Callable[[dict[str, Any]], dict[str, Any]]]:
+        """Control commands that only this source understands."""
+        ...
 
     @property
     def until(self) -> int:
@@ -79,7 +94,7 @@ class Source(Protocol):
         ...
 
     def depth_kind(self, symbol: int) -> str:
-        """`order` (WOR), `level` (WPL), or empty when it has no depth."""
+        """`order` (WOR), `level` (WPL), `any` while that is not known, or empty when it has no depth."""
         ...
 
     def depth_snapshot(self, symbol: int) -> bytes:

@@ -5,7 +5,7 @@ What does not belong here: the commands and lines of either service (`level1`, `
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -57,6 +57,7 @@ class StreamingService(ABC):
         self.numbers = {name: number for number, name in enumerate(source.names)}
         self._watchers = np.zeros(len(source.names), np.int32)
         self._silent: set[int] = set()
+        self._clock_told = False
         upstream.watched[self.name] = 0
 
     def opened(self, connection: Connection) -> None:
@@ -80,6 +81,41 @@ class StreamingService(ABC):
         for connection, session in list(self.sessions.items()):
             if session.timestamps:
                 connection.send(line)
+
+    def relay_clock(self, line: bytes) -> None:
+        """Send a clock line as it was recorded."""
+        self._clock_told = True
+        for connection, session in list(self.sessions.items()):
+            if session.timestamps:
+                connection.send(line)
+
+    def clock_was_silent(self) -> bool:
+        """No clock line was relayed since the last question."""
+        told, self._clock_told = self._clock_told, False
+        return not told
+
+    def relay(self, data: bytes) -> None:
+        """Send lines that belong to no symbol to everybody who watches something."""
+        for connection, session in list(self.sessions.items()):
+            if session.asked:
+                connection.send(data)
+
+    def learn(self, names: Sequence[str]) -> None:
+        """The source has more names: they can be watched from now on."""
+        held = len(self._watchers)
+        if len(names) <= held:
+            return
+        for number in range(held, len(names)):
+            self.numbers.setdefault(names[number], number)
+        more = len(names) - held
+        self._watchers = np.concatenate([self._watchers, np.zeros(more, np.int32)])
+        for session in self.sessions.values():
+            session.watch = np.concatenate([session.watch, np.zeros(more, np.uint8)])
+            session.changed()
+
+    def watching(self) -> int:
+        """Clients that watch something."""
+        return sum(bool(session.asked) for session in self.sessions.values())
 
     def has_watchers(self) -> bool:
         """True when somebody watches and data flows."""
