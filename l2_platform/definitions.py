@@ -10,9 +10,11 @@ from typing import Any
 import dagster as dg
 
 from l2_platform.assets.archive import build_archive_asset
+from l2_platform.assets.close import build_close_asset, build_close_job
 from l2_platform.assets.jobs import build_control_job, build_measure_job
 from l2_platform.assets.journal import build_journal_asset
 from l2_platform.assets.partitions import build_partitions
+from l2_platform.assets.rebuild import build_rebuild_asset, build_rebuild_job
 from l2_platform.assets.rollout import build_roll_job
 from l2_platform.assets.tables import build_table_assets
 from l2_platform.assets.worker_checks import build_worker_checks
@@ -20,6 +22,7 @@ from l2_platform.assets.workers import build_manager_spec, build_worker_specs, l
 from l2_platform.clock import SystemClock
 from l2_platform.resources.journal import JournalResource
 from l2_platform.resources.process_manager import ProcessManagerResource
+from l2_platform.resources.session_dates import SessionDatesResource
 from l2_platform.resources.warehouse import WarehouseResource
 from l2_platform.sensors.measuring import build_hourly_schedule, build_new_date_sensor
 from l2_platform.sensors.supervisor import build_collector_supervisor
@@ -38,18 +41,23 @@ def build_definitions(settings: Settings, overrides: Mapping[str, Any] | None = 
         store = [worker.asset_key for worker in workers if worker.name in {"warehouse", "deliver-clickhouse"}][-1]
         assets += build_table_assets(partitions, [dg.AssetKey("journal"), store])
     measure_day = build_measure_job(assets)
+    jobs: list[Any] = [build_control_job(workers), build_roll_job(), measure_day]
     if settings.clickhouse.enabled:
         tables = [key for asset in assets for key in asset.keys if key != dg.AssetKey("journal")]
         assets = [*assets, build_archive_asset(partitions, tables, clock)]
+        rebuilt, closed = build_rebuild_asset(partitions, [dg.AssetKey("journal")]), build_close_asset(partitions, tables)
+        assets = [*assets, rebuilt, closed]
+        jobs += [build_rebuild_job(rebuilt), build_close_job(closed)]
     resources: dict[str, Any] = {
         "warehouse": WarehouseResource(settings=settings),
         "journal": JournalResource(settings=settings),
         "process_manager": ProcessManagerResource(settings=settings),
+        "session_dates": SessionDatesResource(settings=settings),
     }
     return dg.Definitions(
         assets=[*build_worker_specs(workers, settings), build_manager_spec(settings), *assets],
         asset_checks=build_worker_checks(workers, settings, clock),
-        jobs=[build_control_job(workers), build_roll_job(), measure_day],
+        jobs=jobs,
         sensors=[
             build_collector_supervisor(settings, workers, clock),
             build_new_date_sensor(settings, measure_day, partitions, clock),

@@ -31,7 +31,7 @@ from l2_platform.settings import Settings
 from l2_platform.warehouse.content import WHERE, Content
 
 REPORTS: Final = "daily_reports"
-Said = Callable[[str], None]
+Said = Callable[[str], object]
 
 
 @dataclass(slots=True)

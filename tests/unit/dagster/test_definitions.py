@@ -50,7 +50,8 @@ def test_definitions_load_for_every_kind_of_settings(tmp_path, changes):
 def test_every_asset_tells_what_it_is_and_who_owns_it(definitions):
     specs = definitions.resolve_all_asset_specs()
     assert {spec.key.to_user_string() for spec in specs} == TABLES | {
-        "archive", "journal", "warehouse", "deliveries/clickhouse", "deliveries/jsonl", "services/sealer", "feeds/simulator",
+        "archive", "rebuilt_tables", "closed_day",
+        "journal", "warehouse", "deliveries/clickhouse", "deliveries/jsonl", "services/sealer", "feeds/simulator",
         "services/process_manager", "collectors/iqfeed-depth-0", "collectors/iqfeed-level1-0", "collectors/iqfeed-admin-0",
     }  # fmt: skip
     for spec in specs:
@@ -72,7 +73,8 @@ def test_checks_are_where_the_promises_are(definitions):
     expected = {(name, "alive") for name in following | services}
     expected |= {(name, check) for name in following for check in ("spec_applied", "lag", "gaps")}
     expected |= {(table, check) for table in TABLES for check in CHECKS}
-    assert found == expected | {("journal", "is_recorded")}
+    closed = {("closed_day", name) for name in ("everything_is_delivered", "journal_is_sealed", "tables_agree_with_journal")}
+    assert found == expected | closed | {("journal", "is_recorded")}
 
 
 def test_lineage_follows_the_flow(definitions):
