@@ -110,6 +110,12 @@ class Stack:
             "every symbol watched",
             lambda: all(self.numbers(name).get("watched", 0) >= self.symbols for name in COLLECTORS),
         )
+        # what the collectors sent may still wait in a socket: the market makes messages of symbols that nobody asked for yet
+        self.until("every watch taken by the market", self._all_taken)
+
+    def _all_taken(self) -> bool:
+        taken = {client["channel"]: int(client["watched"]) for client in self.market()["clients"]}
+        return all(taken.get(stream.split("-")[1], 0) >= self.symbols for stream in (DEPTH, LEVEL1))
 
     def write_symbols(self) -> None:
         """The symbols file: every symbol of the market."""

@@ -120,6 +120,7 @@ class ControlService:
             {
                 "client": c.number, "channel": channels.get(c.service.name, c.service.name), "peer": c.peer,
                 "bytes_in": c.bytes_in, "bytes_out": c.bytes_out, "queued": c.queued, "half_open": c.faults.half_open,
+                "watched": _watched(c),
             }
             for c in sorted(simulator.network.connections, key=lambda item: item.number)
             if c.service is not self
@@ -272,3 +273,9 @@ def ask(
             f"no {what} answers on port {port} ({error}); start one with `{start}`"
         ) from None
     return dict(answer)
+
+
+def _watched(connection: "Connection") -> int:
+    """Symbols that this client asked for so far; 0 for a client of another kind."""
+    session = getattr(connection.service, "sessions", {}).get(connection)
+    return len(getattr(session, "asked", ()))
