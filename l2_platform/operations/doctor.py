@@ -37,6 +37,10 @@ FEED_CLOCK_WARN_S = 2.0
 FEED_WAIT_S = 3.0
 CUST_LIMIT_FIELD = 10
 """Place of the symbol limit in an `S,CUST,…` line, counted from S = 0."""
+PG_PORT, PG_PORT_USUAL = "DAGSTER_PG_PORT", "5432"
+"""Port of Dagster's PostgreSQL."""
+PG_NEEDED = ("DAGSTER_PG_HOST", "DAGSTER_PG_USERNAME", "DAGSTER_PG_PASSWORD", "DAGSTER_PG_DB")
+PG_WAIT_S = 3
 _TIME_ERROR = 5
 """adjtimex(2): the clock is not synchronised."""
 
@@ -68,6 +72,7 @@ def quick(settings: Settings, clock: Clock) -> list[Finding]:
         check_disk(settings),
         check_memory(),
         check_open_files(settings),
+        check_dagster_storage(settings),
         *check_ports(settings, clock),
     ]
 
@@ -82,6 +87,30 @@ def full(settings: Settings, clock: Clock) -> list[Finding]:
         check_system_clock(),
         check_feed_clock(settings, clock, feed),
     ]
+
+
+def check_dagster_storage(settings: Settings) -> Finding:
+    """Dagster's runs and events have a place: PostgreSQL answers, when it is asked for."""
+    if not settings.dagster.enabled or settings.dagster.storage == "sqlite":
+        return Finding("dagster storage", Level.OK, f"SQLite in {settings.dagster_home}" if settings.dagster.enabled else "off")
+    missing = [name for name in PG_NEEDED if not os.environ.get(name)]
+    if missing:
+        advice = "set them, or L2_DAGSTER__STORAGE=sqlite"
+        return Finding("dagster storage", Level.FAIL, f"PostgreSQL is asked for, {', '.join(missing)} is not set", advice)
+    import psycopg2  # type: ignore[import-untyped]  # has no type information
+
+    host, user, password, database = (os.environ[name] for name in PG_NEEDED)
+    port = os.environ.get(PG_PORT, PG_PORT_USUAL)
+    where = f"PostgreSQL at {host}:{port}, database {database}"
+    try:
+        psycopg2.connect(
+            host=host, port=port, user=user, password=password, dbname=database, connect_timeout=PG_WAIT_S
+        ).close()
+    except (psycopg2.Error, ValueError) as error:
+        said = (str(error).strip().splitlines() or ["no answer"])[0]
+        advice = "start it, make user and database, or mend DAGSTER_PG_*; L2_DAGSTER__STORAGE=sqlite needs none"
+        return Finding("dagster storage", Level.FAIL, f"{where}: {said}", advice)
+    return Finding("dagster storage", Level.OK, where)
 
 
 def check_python() -> Finding:

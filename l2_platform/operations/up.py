@@ -173,6 +173,7 @@ def wait_healthy(
 def part_environment(settings: Settings) -> dict[str, str]:
     """Environment of every part: ours, with absolute paths; secrets travel here and nowhere else."""
     return {
+        doctor.PG_PORT: doctor.PG_PORT_USUAL,
         **os.environ,
         "L2_HOME": str(settings.home),
         "NUMBA_CACHE_DIR": str(settings.cache_dir / "numba"),
