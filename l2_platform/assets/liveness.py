@@ -24,6 +24,12 @@ SILENT_S_MAX: Final = 30.0
 """A link that is away for longer is an error, s."""
 ATTEMPTS_MAX: Final = 3
 """A link that never was there is an error after so many attempts."""
+STALE_S: Final = 8.0
+"""A heartbeat (one a second) that is older is red; with ticks at most 20 s apart that shows within 30 s."""
+PENDING_S: Final = 8.0
+"""A worker looks at its desired state several times a second: what is not applied within this is red, s."""
+KILLED_SHOWS_S: Final = 30.0
+"""A hang that the watchdog ended is shown for this long, so that a tick sees it, s."""
 ERROR_FACTOR: Final = 10
 """A lag of so many times the warning is an error."""
 
@@ -66,6 +72,8 @@ class Spec:
     crashes: int = 0
     """It is held back after so many crashes in a row; 0: it is not."""
     held_until_ns: int = 0
+    killed_ns: int = 0
+    """When the watchdog last killed it for a hang, ns UTC; 0: never."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,9 +130,13 @@ def judge_alive(spec: Spec, pulse: Pulse | None, limits: Limits, now_ns: int) ->
     if not pulse.process_exists:
         what = f"The process is gone ({seen}). The process manager restarts it within seconds; if this stays, read {log}, then: "
         return Verdict(False, True, "dead", f"{what}{job('restart', worker)}.")
-    if pulse.age_s > limits.hung_s:
-        what = f"The process exists and gives no sign of life ({seen}). The watchdog kills it; if this stays: {job('restart', worker)}."
-        return Verdict(False, True, "hung", f"{what} Log: {log}.")
+    if pulse.age_s > min(STALE_S, limits.hung_s):
+        state = "hung" if pulse.age_s > limits.hung_s else "stale"
+        what = f"The process exists and gives no sign of life ({seen}). The watchdog kills it after {limits.hung_s:g} s; if this stays: "
+        return Verdict(False, True, state, f"{what}{job('restart', worker)}. Log: {log}.")
+    if 0 <= now_ns - spec.killed_ns < KILLED_SHOWS_S * 1e9:
+        what = f"It hung, and the watchdog killed it at {clock_time(spec.killed_ns)} UTC; a new process runs ({seen}). Find why in {log}."
+        return Verdict(False, True, "hung", what)
     return _judge_working(spec, pulse, seen)
 
 
@@ -166,14 +178,20 @@ def judge_spec(spec: Spec, pulse: Pulse | None, limits: Limits, now_ns: int) -> 
     if spec.generation and pulse.generation != spec.generation:
         waited_s = (now_ns - spec.changed_ns) / 1e9
         what = f"Wanted is generation {spec.generation}, applied is {pulse.generation}, for {waited_s:.0f} s"
-        if waited_s <= limits.spec_s:
-            return Verdict(True, False, "pending", f"{what}; a worker has {limits.spec_s:.0f} s.")
-        return Verdict(False, True, "not applied", f"{what}. It is rolled by itself; else: {job('roll', spec.worker)}.")
-    if spec.enabled and spec.recording and pulse.state == "standby" and spec.follows:
+        if waited_s <= PENDING_S:
+            return Verdict(True, False, "pending", f"{what}; a worker has {PENDING_S:.0f} s.")
+        return Verdict(
+            False, True, "not applied", f"{what}. It is rolled by itself after {limits.spec_s:.0f} s; else: {job('roll', spec.worker)}."
+        )
+    if _should_work(spec, now_ns) and pulse.state == "standby":
         what = f"It is wanted to work and stands by. It is restarted by itself; else: {job('restart', spec.worker)}."
         return Verdict(False, True, "standby", what)
     state = "recording" if spec.enabled and spec.recording else "resting"
     return Verdict(True, False, state, f"Generation {pulse.generation} is applied; wanted: {state if spec.collects else 'working'}.")
+
+
+def _should_work(spec: Spec, now_ns: int) -> bool:
+    return spec.follows and spec.enabled and spec.recording and now_ns - spec.changed_ns > PENDING_S * 1e9
 
 
 def judge_lag(spec: Spec, pulse: Pulse | None, limits: Limits, now_ns: int) -> Verdict:

@@ -8,11 +8,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from l2_platform.assets.liveness import Pulse, Spec, Verdict, pulse_of
+from l2_platform.assets.liveness import PENDING_S, Pulse, Spec, Verdict, pulse_of
 from l2_platform.assets.workers import Worker
 from l2_platform.monitoring.desired import DesiredState
 from l2_platform.monitoring.heartbeat import is_held, read_heartbeat
-from l2_platform.operations.crash_loops import read_loop
+from l2_platform.operations.crash_loops import killed_ns, read_loop
 from l2_platform.operations.intents import Intents, desired_path, is_recording_now
 from l2_platform.operations.supervisord import manager_trouble
 from l2_platform.settings import Settings
@@ -34,7 +34,7 @@ class Facts:
 
 def look(settings: Settings, workers: Iterable[Worker], intents: Intents, now_ns: int) -> Facts:
     """Read everything; some milliseconds."""
-    recording = {name for name, state in intents.states.items() if is_recording_now(state, now_ns)}
+    recording = {name for name, state in intents.states.items() if _records(state, now_ns)}
     resting = frozenset(
         name.removeprefix("collector-") for name in intents.states if name.startswith("collector-") and name not in recording
     )
@@ -51,8 +51,9 @@ def spec_of(settings: Settings, worker: Worker, intents: Intents, resting: froze
     return Spec(
         worker.name, follows=worker.follows, collects=worker.is_collector, enabled=state is None or state.enabled,
         generation=state.generation if state else 0, changed_ns=_changed_ns(settings, worker.name) if state else 0,
-        recording=is_recording_now(state, now_ns), problem=intents.problems.get(worker.name, ""), resting_streams=resting,
+        recording=_records(state, now_ns), problem=intents.problems.get(worker.name, ""), resting_streams=resting,
         crashes=loop.crashes if loop else 0, held_until_ns=loop.until_ns if loop else 0,
+        killed_ns=killed_ns(settings, worker.name),
     )  # fmt: skip
 
 
@@ -78,6 +79,11 @@ def judge_manager(settings: Settings) -> Verdict:
         "left (a stop and a start of every process, a gap of some seconds). Log: logs/supervisord.log."
     )
     return Verdict(False, True, "dead", what)
+
+
+def _records(state: DesiredState | None, now_ns: int) -> bool:
+    """Recording is wanted now and was a moment ago: a collector has time to connect when its session opens."""
+    return is_recording_now(state, now_ns) and is_recording_now(state, now_ns - int(PENDING_S * 1e9))
 
 
 def _changed_ns(settings: Settings, worker: str) -> int:

@@ -143,6 +143,8 @@ class Delivery:
         self._lease.acquire(wait=wait)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._stop)
+        # the first heartbeat already echoes the intent
+        self._intent.look()
         pulse = threading.Thread(target=self._pulse, name="heartbeat", daemon=True)
         pulse.start()
         try:
@@ -266,7 +268,9 @@ class Delivery:
         same = durable is not None and follower.position is not None
         same = same and durable is not None and durable.position.session_date == follower.pipeline.session_date
         lag = durable.seq - follower.delivered_seq if same and durable is not None else 0
-        lag_s = max(0.0, (durable.ts_recv - follower.last_ts_recv) / NS) if same and durable is not None else 0.0
+        # also while it reads an earlier date; before its first line there is nothing to compare with
+        known = durable is not None and follower.last_ts_recv > 0
+        lag_s = max(0.0, (durable.ts_recv - follower.last_ts_recv) / NS) if known and durable is not None else 0.0
         return {
             "seq": follower.delivered_seq, "session_date": follower.pipeline.session_date, "lag_lines": lag,
             "lag_s": round(lag_s, 3), "rows": follower.rows, "failures": follower.failures,

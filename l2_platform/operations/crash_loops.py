@@ -141,6 +141,21 @@ def read_loop(settings: Settings, worker: str) -> CrashLoop | None:
         return None
 
 
+def note_kill(settings: Settings, worker: str) -> None:
+    """The watchdog killed it for a hang now: the file's time says when. OSError on a full disk."""
+    path = settings.run_dir / "kills" / worker
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch()
+
+
+def killed_ns(settings: Settings, worker: str) -> int:
+    """When the watchdog last killed it for a hang, ns UTC; 0 when it never did."""
+    try:
+        return (settings.run_dir / "kills" / worker).stat().st_mtime_ns
+    except OSError:
+        return 0
+
+
 def clear_loop(settings: Settings, worker: str) -> None:
     """End the holding back; whoever clears it starts the process."""
     record_path(settings, worker).unlink(missing_ok=True)

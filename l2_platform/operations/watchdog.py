@@ -131,8 +131,11 @@ class Watchdog:
         self._kills += 1
         try:
             os.kill(pid, signal.SIGKILL)
+            crash_loops.note_kill(self._settings, part.name)
         except ProcessLookupError:
             return
+        except OSError as error:
+            self._log.error("kill_not_told", worker=part.name, error=str(error))
 
     def _look_for_crashes(self, process: Process) -> None:
         """Hold a process back that crashes again and again; try it again when the time is over; forget when it lives."""

@@ -17,11 +17,14 @@ NS: Final = 10**9
 WELL_NS: Final = 120 * NS
 """A worker without trouble for this long is well again: its attempts are forgotten, ns."""
 PATIENCE_S: Final[Mapping[str, float]] = {
-    "never started": 20, "stopped": 20, "dead": 45, "hung": 60, "lost lease": 10, "not applied": 0, "standby": 60,
+    "never started": 20, "stopped": 20, "dead": 45, "stale": 60, "hung": 60, "lost lease": 10, "not applied": 0, "standby": 60,
 }  # fmt: skip
-"""Trouble → how long it may last before something is done about it, s: the process manager and the watchdog are faster."""
+"""Trouble → how long it may last before something is done about it, s: the process manager and the watchdog are faster.
+
+What is not applied is given `supervision.spec_s` from the change on.
+"""
 ACTIONS: Final[Mapping[str, str]] = {
-    "never started": "start", "stopped": "start", "dead": "start", "hung": "restart", "lost lease": "restart",
+    "never started": "start", "stopped": "start", "dead": "start", "stale": "restart", "hung": "restart", "lost lease": "restart",
     "not applied": "roll", "standby": "restart",
 }  # fmt: skip
 """Trouble → action of job `control_collector`; what is not here heals by itself or is for people."""
@@ -139,6 +142,8 @@ def _kind(spec: Spec, verdicts: Mapping[str, Verdict]) -> str:
 
 def _command(spec: Spec, trouble: Trouble, now_ns: int, rules: Rules) -> Command | None:
     if trouble.well_ns or now_ns - trouble.since_ns < PATIENCE_S[trouble.kind] * NS or trouble.attempts >= rules.attempts_max:
+        return None
+    if trouble.kind == "not applied" and now_ns - spec.changed_ns < rules.limits.spec_s * NS:
         return None
     if trouble.attempts and now_ns - trouble.acted_ns < wait_s(trouble.attempts, rules) * NS:
         return None

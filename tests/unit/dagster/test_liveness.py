@@ -36,7 +36,8 @@ def delivery(**changes):
         (pulse(), True, False, "live", "pid 42"),
         (pulse("standby"), True, False, "standby", "standby"),
         (pulse("syncing"), True, False, "syncing", "syncing"),
-        (pulse(age_s=14.9), True, False, "live", "14.9 s"),
+        (pulse(age_s=7.9), True, False, "live", "7.9 s"),
+        (pulse(age_s=8.1), False, True, "stale", "no sign of life"),
         (pulse(age_s=15.1), False, True, "hung", "watchdog"),
         (pulse(exists=False, age_s=0.1), False, True, "dead", "action restart, worker collector-a"),
         (pulse("stopped", exists=False, age_s=900), False, True, "stopped", "action start, worker collector-a"),
@@ -61,6 +62,13 @@ def test_what_an_operator_stopped_is_a_warning_that_says_so(given):
     assert "action start" in verdict.message
 
 
+def test_hang_that_the_watchdog_ended_shows_until_a_tick_has_seen_it():
+    for ago, state in ((1, "hung"), (29, "hung"), (31, "live")):
+        verdict = judge_alive(collector(killed_ns=NOW - ago * 10**9), pulse(), LIMITS, NOW)
+        assert verdict.state == state
+        assert verdict.passed is (state == "live")
+
+
 @pytest.mark.parametrize(("until", "words"), [(NOW + 60 * 10**9, "tried again at"), (NOW - 1, "is being tried again now")])
 def test_crash_loop_is_an_error_whatever_the_heartbeat_says(until, words):
     verdict = judge_alive(collector(crashes=5, held_until_ns=until), pulse(), LIMITS, NOW)
@@ -75,9 +83,10 @@ def test_crash_loop_is_an_error_whatever_the_heartbeat_says(until, words):
         (collector(), pulse(), True, "recording"),
         (collector(recording=False), pulse("standby"), True, "resting"),
         (collector(enabled=False), pulse("standby"), True, "resting"),
-        (collector(changed_ns=NOW - 59 * 10**9), pulse(generation=2), True, "pending"),
-        (collector(changed_ns=NOW - 61 * 10**9), pulse(generation=2), False, "not applied"),
-        (collector(changed_ns=NOW - 61 * 10**9), pulse(generation=4), False, "not applied"),
+        (collector(changed_ns=NOW - 7 * 10**9), pulse(generation=2), True, "pending"),
+        (collector(changed_ns=NOW - 9 * 10**9), pulse(generation=2), False, "not applied"),
+        (collector(changed_ns=NOW - 9 * 10**9), pulse(generation=4), False, "not applied"),
+        (collector(changed_ns=NOW - 7 * 10**9), pulse("standby"), True, "recording"),
         (collector(), pulse("standby"), False, "standby"),
         (collector(), pulse(intent_problem="no table"), False, "not readable"),
         (collector(problem="symbols file x: unknown entry"), pulse(), False, "not derived"),
