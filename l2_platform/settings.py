@@ -382,6 +382,31 @@ class ArchiveSettings(Section):
     """Most rows that one `l2_platform.read` brings into memory."""
 
 
+class LookupSettings(Section):
+    """History from the vendor: IQConnect's lookup port."""
+
+    sockets: int = Field(default=4, ge=1, le=15)
+    """Requests that are answered at once, one on each connection."""
+    requests_per_s: int = Field(default=45, ge=1, le=1000)
+    """Most requests in any second over all connections; the vendor refuses above 50."""
+    per_send: int = Field(default=1000, ge=1, le=100_000)
+    """Lines that the vendor sends together."""
+    silence_s: Seconds = 30.0
+    """No byte of a reply for this long: the connection is given up, s."""
+    reply_s_max: Seconds = 900.0
+    """A reply that is not whole after this is given up, s."""
+    reply_bytes_max: Bytes = 4 << 30
+    """Largest reply, bytes."""
+    attempts: int = Field(default=3, ge=1, le=100)
+    """How often a symbol is asked for before it counts as failed."""
+    retry_s: Seconds = 2.0
+    """Wait before a request is made again, s."""
+    tick_days: int = Field(default=180, ge=1, le=100_000)
+    """How many calendar days back the vendor has ticks."""
+    commit_bytes: int = Field(default=64 << 20, ge=1 << 16, le=1 << 30)
+    """Replies of so many bytes go into the journal together, bytes."""
+
+
 class SimulatorSettings(Section):
     """The simulated market."""
 
@@ -548,6 +573,8 @@ class Settings(BaseSettings):
     """The daily close."""
     archive: ArchiveSettings = ArchiveSettings()
     """Parquet files of closed dates."""
+    lookup: LookupSettings = LookupSettings()
+    """History from the vendor."""
     simulator: SimulatorSettings = SimulatorSettings()
     """The simulated market."""
     replay: ReplaySettings = ReplaySettings()

@@ -136,13 +136,13 @@ def export_partition(
 
 
 def stream_rows(
-    client: Client, settings: Settings, table: str, columns: list[ArrowColumn], session_date: date, stream: str
+    client: Client, settings: Settings, table: str, columns: list[ArrowColumn], session_date: date, stream: str, *, place: str = ""
 ) -> Iterator[Any]:
-    """Record batches of one partition in key order."""
+    """Record batches of one partition in key order; `place`: of another table of the same kind (full name)."""
     shape = TABLES.get(table)
     order = "symbol, source, ts_begin" if shape is None else shape.key if shape.key != "seq" else "symbol, seq"
     sql = (
-        f"SELECT {selection(columns)} FROM {settings.clickhouse.database}.{table}"  # noqa: S608 - names are ours
+        f"SELECT {selection(columns)} FROM {place or f'{settings.clickhouse.database}.{table}'}"  # noqa: S608 - names are ours
         f" WHERE session_date = {{day:Date}} AND stream = {{stream:String}} ORDER BY {order}"
     )
     options = ARROW_SETTINGS | {"max_block_size": settings.archive.batch_rows, "max_threads": 2}

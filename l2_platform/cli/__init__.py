@@ -29,7 +29,7 @@ MODULES = (
     "importing",
     "rebuild",
     "replay",
-    "archive",
+    "archive", "backfill",
     "journal", "collect", "deliver", "simulate",
     "warehouse", "probe",
 )  # fmt: skip

@@ -1,7 +1,7 @@
 """The delivery process: every stream of the journal into one sink, for as long as it runs.
 
 SIGTERM drains to the durable position of that moment, saves checkpoints and ends with exit code 0. A second copy waits for the
-lease (`--wait`) or exits 75. Imports are delivered by the command that imports them, not here.
+lease (`--wait`) or exits 75. Imports and history are delivered by the command that brings them, not here.
 
 One thread reads, decodes and keeps the books of all streams. Writes are made beside it, one at a time for each stream into ClickHouse
 (where most of a write is waiting) and one at a time for all into files, so that the next rows are ready when a write ends; another
@@ -86,13 +86,14 @@ def make_pipeline(stream: str, settings: Settings, default_symbol: str | None = 
 
 def make_follower(
     stream: str, sink: Sink, settings: Settings, clock: Clock, default_symbol: str | None = None, writer: Executor | None = None,
-    saver: Executor | None = None, breaker: Breaker | None = None,
+    saver: Executor | None = None, breaker: Breaker | None = None, session_date: int | None = None,
 ) -> Follower:
-    """A follower with the paths of the settings."""
+    """A follower with the paths of the settings; `session_date`: of that date only, of a stream whose dates come in any order."""
     durable = settings.run_dir / "durable" / stream if source_of(stream) == "live" else None
+    folder = settings.checkpoint_dir / sink.name / stream
     return Follower(
-        stream, sink, JournalSource(settings.journal_dir, durable),
-        CheckpointStore(settings.checkpoint_dir / sink.name / stream, settings.delivery.checkpoints_kept),
+        stream, sink, JournalSource(settings.journal_dir, durable, session_date),
+        CheckpointStore(folder if session_date is None else folder / str(session_date), settings.delivery.checkpoints_kept),
         lambda: make_pipeline(stream, settings, default_symbol), settings=settings.delivery, clock=clock,
         writer=writer, saver=saver, breaker=breaker,
     )  # fmt: skip
@@ -114,7 +115,7 @@ class Way:
 
 
 class Delivery:
-    """All live and history streams into one sink."""
+    """All live streams into one sink."""
 
     def __init__(self, name: str, settings: Settings, clock: Clock) -> None:
         self.name = name
@@ -224,7 +225,7 @@ class Delivery:
             return
         self._discover_at = now + int(self._settings.delivery.discover_s * NS)
         for stream in list_streams(self._settings.journal_dir):
-            if stream not in self._followers and source_of(stream) != "import":
+            if stream not in self._followers and source_of(stream) == "live":
                 way = self._way_of_next()
                 if way is None:
                     return

@@ -51,6 +51,8 @@ class JournalSource:
 
     root: Path
     durable_path: Path | None
+    session_date: int | None = None
+    """Only this date, however often it was delivered before: the sink says what it has."""
 
 
 class Follower:
@@ -326,7 +328,8 @@ class Follower:
         if self._done is None:
             self._done = self._done_at_start()
         done = max(self._done, self._session_date)
-        return [date for date in list_dates(self._source.root, self.stream) if date > done]
+        dates = list_dates(self._source.root, self.stream)
+        return [date for date in dates if date > done and self._source.session_date in (None, date)]
 
     def _done_at_start(self) -> int:
         """The last date that need not be delivered any more.
@@ -334,6 +337,8 @@ class Follower:
         A live date that was finished is only ever rebuilt. An import can be asked for again, also because the sink was wiped: the
         sink itself must have all of its dates.
         """
+        if self._source.session_date is not None:
+            return 0
         done = self._checkpoints.done_through()
         if self.pipeline.source == "import":
             before = 0

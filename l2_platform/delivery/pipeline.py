@@ -25,6 +25,8 @@ from l2_platform.market.events import NO_SYMBOL, NULL_TS, DepthBatch, DepthKind,
 from l2_platform.market.instruments import NAMES_MAX, SymbolTable
 
 STATE_VERSION = 1
+HISTORY_REPLY = "history_reply"
+"""Control event in front of each reply of a history stream; its `symbol` is that of the lines behind it."""
 _STATS_SYMBOLS_MAX = 4
 _STATS_STATUS = 12
 Item = Block | Control | Damage
@@ -203,6 +205,8 @@ class Pipeline:
         elif control.event in {"connect", "collector_start"}:
             # A socket cannot resend: what the books were before is worthless until the new connection's snapshots.
             self._books("mark_building")
+        elif control.event == HISTORY_REPLY and isinstance(self.decoder, HistoryDecoder):
+            self.decoder.begin_reply(str(control.fields.get("symbol", "")) or None)
         if self._finds_gaps:
             self.gaps.on_control(control.event, control.fields, control.ts_recv, control.seq)
         return self._event(control.event, control.ts_recv, control.fields)

@@ -28,7 +28,7 @@ def warehouse(settings: Settings) -> Iterator[Client]:
 
 def make_home(path: Path, numba_cache: Path) -> Home:
     """A home whose warehouse ends soon after the test."""
-    return Home(path, numba_cache, {"L2_WAREHOUSE__IDLE_EXIT_S": "3", "L2_SESSION__CALENDAR": "XNYS"})
+    return Home(path, numba_cache, {"L2_WAREHOUSE__IDLE_EXIT_S": "30", "L2_SESSION__CALENDAR": "XNYS"})
 
 
 def put_trades(client: Client, stream: str, day: str, rows: int, *, symbols: tuple[str, ...] = SYMBOLS, hour: int = 15) -> None:

@@ -32,6 +32,11 @@ class HistoryDecoder:
         decode_history_rows(block.buffer, columns, number, self._last, *self._zone)
         return batch_from_columns(block.buffer, columns)
 
+    def begin_reply(self, symbol: str | None) -> None:
+        """What follows answers another request: of another symbol, and back in time."""
+        self.symbol = symbol
+        self._last[0] = NULL_TS
+
     def state(self) -> dict[str, Any]:
         """What the next block depends on, as JSON."""
         return {"symbol": self.symbol, "last_ns": None if self._last[0] == NULL_TS else int(self._last[0])}

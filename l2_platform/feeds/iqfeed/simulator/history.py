@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from l2_platform.feeds.iqfeed.simulator import line_kernels as lines
+from l2_platform.feeds.iqfeed.simulator.past import PastTrades
 
 TRADES_MAX: Final = 500_000
 """Trades remembered over all symbols (about 50 MB when full)."""
@@ -17,7 +18,9 @@ TRADES_MAX: Final = 500_000
 class TradeHistory:
     """The remembered trades, oldest first on request."""
 
-    def __init__(self, trades_max: int = TRADES_MAX) -> None:
+    def __init__(self, trades_max: int = TRADES_MAX, past: PastTrades | None = None) -> None:
+        self.past = past
+        """Days before the first of these trades; a recording has none."""
         self._ring = np.empty((trades_max, lines.T_COLUMNS), np.int64)
         self._kept = 0
 

@@ -7,7 +7,6 @@ order flow itself (`flow_kernels`), sockets.
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any, Final
-from zoneinfo import ZoneInfo
 
 import numpy as np
 
@@ -16,20 +15,14 @@ from l2_platform.feeds.iqfeed.simulator import line_kernels as lines
 from l2_platform.feeds.iqfeed.simulator.history import TradeHistory, tick_lines
 from l2_platform.feeds.iqfeed.simulator.layouts import DEFAULT_NAMES, Layout
 from l2_platform.feeds.iqfeed.simulator.market import Market
+from l2_platform.feeds.iqfeed.simulator.past import NEW_YORK, PastTrades, new_york_offset
 from l2_platform.feeds.iqfeed.simulator.source import TURN_S, DepthListener, Level1Listener, LineBatch
 from l2_platform.settings import SimulatorSettings
 
-NEW_YORK: Final = ZoneInfo("America/New_York")
 CHUNK_MESSAGES: Final = 16_384
 """Most messages of one batch."""
 SUMMARY_CONTENTS: Final = flow.IN_C | flow.IN_BID | flow.IN_ASK | 1 << 8 | flow.IN_VOLUME
 """Message Contents of a P line: Cbacv."""
-
-
-def new_york_offset(ts: int) -> int:
-    """New York's offset from UTC at a time, ns."""
-    offset = datetime.fromtimestamp(ts // lines.SECOND_NS, NEW_YORK).utcoffset()
-    return int(offset.total_seconds()) * lines.SECOND_NS if offset else 0
 
 
 def volume_shape(ts: int) -> float:
@@ -47,7 +40,10 @@ class LiveMarket:
     def __init__(self, settings: SimulatorSettings, start_ns: int, *, flat: bool = False) -> None:
         self.market = Market(settings.symbols, settings.seed, settings.shape, start_ns)
         self.names = self.market.names
-        self.history = TradeHistory(settings.trades_max)
+        self._offset = new_york_offset(start_ns)
+        self._day = (start_ns + self._offset) // lines.DAY_NS
+        anchors = self.market.state.symbols[:, flow.S_ANCHOR].copy()
+        self.history = TradeHistory(settings.trades_max, PastTrades(settings.seed, anchors, self._day))
         self.rate = settings.rate
         self.flat = flat
         self.depth_messages = 0
@@ -56,8 +52,6 @@ class LiveMarket:
         self._until = start_ns
         self._carried = 0.0
         self._behind_ns = 0
-        self._offset = new_york_offset(start_ns)
-        self._day = (start_ns + self._offset) // lines.DAY_NS
         self._second = start_ns // lines.SECOND_NS
         self._rows = np.zeros((CHUNK_MESSAGES + 2 * flow.EVENT_ROWS_MAX, flow.D_COLUMNS), np.int64)
         self._quotes = np.zeros((CHUNK_MESSAGES + 2 * flow.EVENT_ROWS_MAX, flow.L_COLUMNS), np.int64)

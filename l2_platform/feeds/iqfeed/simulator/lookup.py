@@ -16,6 +16,7 @@ from l2_platform.clock import Clock
 from l2_platform.feeds.iqfeed.simulator import line_kernels as lines
 from l2_platform.feeds.iqfeed.simulator.history import bar_rows, local_times, tick_lines
 from l2_platform.feeds.iqfeed.simulator.network import Connection
+from l2_platform.feeds.iqfeed.simulator.past import TICK_DAYS, new_york_offset
 from l2_platform.feeds.iqfeed.simulator.source import Source
 from l2_platform.feeds.iqfeed.simulator.streaming import tell
 from l2_platform.feeds.iqfeed.simulator.upstream import OLDEST, PROTOCOLS, Upstream
@@ -145,7 +146,7 @@ class LookupService:
         number = self._numbers.get(given["symbol"].upper())
         if number is None:
             return b""
-        trades = self._in_range(self._source.history.trades(number), given)
+        trades = self._in_range(self._trades(word, number, given), given)
         head = prefix + ("LH," if protocol >= (6, 2) else "")
         if word.startswith("HT"):
             return tick_lines(_ordered(trades, given), head.encode("latin-1"), tail=protocol >= (6, 1))
@@ -158,6 +159,23 @@ class LookupService:
         write = _daily_line if word.startswith("HD") else _bar_line(interval, given.get("label") == "1")
         return "".join(head + write([int(value) for value in bar]) for bar in bars).encode("latin-1")
 
+    def _trades(self, word: str, number: int, given: dict[str, str]) -> lines.Int64:
+        """What was printed, and before it the days of the past that are asked for and kept."""
+        printed, past = self._source.history.trades(number), self._source.history.past
+        if past is None or not (given.get("begin") or given.get("days")):
+            return printed
+        today = self._today()
+        first = _local_ns(given["begin"]) // lines.DAY_NS if given.get("begin") else today - int(given["days"]) + 1
+        last = _local_ns(given["end"]) // lines.DAY_NS if given.get("end") else today
+        if word.startswith("HT"):
+            first = max(first, today - TICK_DAYS)
+        return np.concatenate([past.between(number, first, last), printed])
+
+    def _today(self) -> int:
+        """New York's date, days since the epoch."""
+        now = self._clock.now_ns()
+        return (now + new_york_offset(now)) // lines.DAY_NS
+
     def _in_range(self, trades: lines.Int64, given: dict[str, str]) -> lines.Int64:
         if not len(trades):
             return trades
@@ -169,7 +187,8 @@ class LookupService:
             whole_day = lines.DAY_NS if " " not in given["end"] else lines.SECOND_NS
             keep &= local < _local_ns(given["end"]) + whole_day
         if given.get("days"):
-            today = int(local[-1]) // lines.DAY_NS
+            # A recording has days of its own.
+            today = self._today() if self._source.history.past is not None else int(local[-1]) // lines.DAY_NS
             keep &= local // lines.DAY_NS > today - int(given["days"])
         of_day = local % lines.DAY_NS // lines.SECOND_NS
         if given.get("from"):

@@ -12,9 +12,9 @@ from l2_platform.feeds.iqfeed.simulator.control import ControlService
 from l2_platform.feeds.iqfeed.simulator.ledger import Ledger
 from l2_platform.feeds.iqfeed.simulator.level1 import Level1Service
 from l2_platform.feeds.iqfeed.simulator.level2 import Level2Service
-from l2_platform.feeds.iqfeed.simulator.live import NEW_YORK
 from l2_platform.feeds.iqfeed.simulator.lookup import LookupService
 from l2_platform.feeds.iqfeed.simulator.network import Connection, Network
+from l2_platform.feeds.iqfeed.simulator.past import NEW_YORK
 from l2_platform.feeds.iqfeed.simulator.source import Source
 from l2_platform.feeds.iqfeed.simulator.upstream import Upstream
 from l2_platform.settings import Settings

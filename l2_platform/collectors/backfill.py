@@ -1,0 +1,246 @@
+"""History of a session date that was never recorded: from the vendor into the journal, then into every sink, as source `history`.
+
+Replies go into the journal before anything is written from them: stream `iqfeed-ticks-history`, one folder a session date, in front of
+each reply a control frame that names its symbol. Which symbols a date has is read from its segment headers, so asking again fetches
+only what is missing. Symbols with live rows on the date are left alone. Used by commands and jobs, not by a recorder.
+"""
+
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from l2_platform.clock import Clock
+from l2_platform.collectors.fetching import Fetched, Fetcher
+from l2_platform.delivery.delivery import enabled_sinks, make_follower, make_sink
+from l2_platform.delivery.pipeline import HISTORY_REPLY
+from l2_platform.errors import InputError, SinkUnavailable
+from l2_platform.feeds.iqfeed.lookup import check_reachable
+from l2_platform.feeds.iqfeed.lookup_protocol import history_request
+from l2_platform.journal.appending import Piece, append_finished_segment, close_date, contexts_of_date
+from l2_platform.market.sessions import load_calendar
+from l2_platform.monitoring.leases import date_lease
+from l2_platform.monitoring.symbols_file import load_symbols
+from l2_platform.settings import Settings
+from l2_platform.warehouse.client import connect
+from l2_platform.warehouse.schema import migrate
+
+STREAM = "iqfeed-ticks-history"
+NEW_YORK = ZoneInfo("America/New_York")
+FRAME_BYTES = 256 << 10
+NS = 1_000_000_000
+
+Progress = Callable[["SymbolResult", int, int], None]
+"""Called with a symbol that is done, how many are, and how many there are."""
+
+
+@dataclass(frozen=True, slots=True)
+class SymbolResult:
+    """What came of one symbol of a date."""
+
+    symbol: str
+    state: str
+    """fetched, already (in the journal), live (recorded, left alone), no_data, unknown_symbol or failed."""
+    lines: int = 0
+    message: str = ""
+
+
+@dataclass(slots=True)
+class BackfillResult:
+    """What came of a date."""
+
+    session_date: int
+    symbols: list[SymbolResult] = field(default_factory=list)
+    rows: dict[str, int] = field(default_factory=dict)
+    """Rows handed to each sink now; 0 where it had them already."""
+
+    @property
+    def failed(self) -> list[SymbolResult]:
+        """Symbols that a person must look at, or that the same command tries again."""
+        return [item for item in self.symbols if item.state in {"failed", "unknown_symbol"}]
+
+    @property
+    def lines(self) -> int:
+        """Lines that were brought now."""
+        return sum(item.lines for item in self.symbols if item.state == "fetched")
+
+
+def backfill_date(
+    session_date: int, symbols: Sequence[str], settings: Settings, clock: Clock, progress: Progress = lambda *_: None
+) -> BackfillResult:
+    """Fetch, journal and deliver one session date (YYYYMMDD); no symbols = those of the symbols file.
+
+    A symbol that fails is in the result and does not stop the others. InputError for a date that cannot be filled, DateBusy when it is
+    being changed, FeedError when the vendor is away, SinkUnavailable, JournalUnwritable or L2Error when the disk refuses: what was
+    fetched stays, and the same call goes on from there.
+    """
+    check_date(session_date, settings, clock)
+    names = _symbols(symbols, settings)
+    with date_lease(settings.run_dir, STREAM, session_date, "backfill"):
+        result = BackfillResult(session_date)
+        _check_sinks(settings)
+        close_date(settings.journal_dir, STREAM, session_date)
+        done = journaled_symbols(settings, session_date)
+        live = live_symbols(settings, session_date)
+        for name in names:
+            if name in done or name in live:
+                _note(result, SymbolResult(name, "already" if name in done else "live"), names, progress)
+        wanted = [name for name in names if name not in done and name not in live]
+        folder = settings.run_dir / "backfill" / str(session_date)
+        if wanted:
+            check_reachable(settings.feed, settings.lookup, settings.ports.lookup, clock)
+            _fetch(wanted, folder, session_date, result, names, settings, clock, progress)
+        shutil.rmtree(folder, ignore_errors=True)
+        if close_date(settings.journal_dir, STREAM, session_date) is not None:
+            result.rows = {name: deliver_history(name, session_date, settings, clock) for name in enabled_sinks(settings)}
+        return result
+
+
+def check_date(session_date: int, settings: Settings, clock: Clock) -> None:
+    """InputError for a date that is not over, was no session, or that the vendor has no ticks of any more."""
+    calendar = load_calendar(settings.calendar_name, settings.session.roll_margin_s)
+    now = calendar.session_date_of(clock.now_ns())
+    day = _day(session_date)
+    if session_date >= now:
+        what = "is still running: it is being recorded" if session_date == now else "lies in the future"
+        raise InputError(f"session date {day} {what}; only dates that are over can be filled")
+    if not calendar.is_session(session_date):
+        near = calendar.previous_session(session_date)
+        raise InputError(f"{day} is a closed day of calendar {settings.calendar_name}; the session before it is {_day(near)}")
+    age = (datetime.fromtimestamp(clock.now_ns() // NS, UTC).date() - day).days
+    if age > settings.lookup.tick_days:
+        raise InputError(
+            f"{day} is {age} days ago and the vendor has ticks of {settings.lookup.tick_days} days (L2_LOOKUP__TICK_DAYS); import a "
+            "capture (`--source capture`) or restore the archive (`--source archive`)"
+        )
+
+
+def journaled_symbols(settings: Settings, session_date: int) -> set[str]:
+    """Symbols whose replies the journal has for the date."""
+    contexts = contexts_of_date(settings.journal_dir, STREAM, session_date)
+    return {str(symbol) for context in contexts for symbol in context.get("symbols", ())}
+
+
+def live_symbols(settings: Settings, session_date: int) -> set[str]:
+    """Symbols with live trades on the date; without a warehouse nobody can tell, and none are."""
+    if not settings.clickhouse.enabled:
+        return set()
+    client = connect(settings)
+    try:
+        migrate(client, settings.clickhouse.database)
+        sql = f"SELECT DISTINCT symbol FROM {settings.clickhouse.database}.trades WHERE session_date = {{day:Date}} AND source = 'live'"  # noqa: S608 - name is ours
+        return {str(symbol) for (symbol,) in client.query(sql, parameters={"day": _day(session_date)}).result_rows}
+    finally:
+        client.close()
+
+
+def deliver_history(sink_name: str, session_date: int, settings: Settings, clock: Clock) -> int:
+    """Bring one sink to the end of a date of the history stream; the rows it took. SinkUnavailable when it does not take them."""
+    sink = make_sink(sink_name, settings)
+    sink.open()
+    try:
+        follower = make_follower(STREAM, sink, settings, clock, session_date=session_date)
+        waited_since = clock.monotonic_ns()
+        while not follower.caught_up():
+            if follower.step():
+                waited_since = clock.monotonic_ns()
+            elif (clock.monotonic_ns() - waited_since) / NS > settings.clickhouse.timeout_s:
+                raise SinkUnavailable(
+                    f"{sink_name} does not take the rows: {follower.error or 'no answer'}; the replies are in the journal, "
+                    "run the same command again when the sink works"
+                )
+            else:
+                clock.sleep(0.05 if follower.error else 0.01)
+        # The sink itself says what it has: checkpoints of a date that is over are of no use.
+        shutil.rmtree(settings.checkpoint_dir / sink_name / STREAM / str(session_date), ignore_errors=True)
+        return follower.rows
+    finally:
+        sink.close()
+
+
+def _symbols(symbols: Sequence[str], settings: Settings) -> list[str]:
+    """The names, each once, checked as far as the wire needs it."""
+    if not symbols:
+        return list(load_symbols(settings.symbols_file, limit=settings.symbols.limit).symbols)
+    names = list(dict.fromkeys(symbols))
+    for name in names:
+        history_request("HTT", "CHECK", symbol=name)
+        if name != name.upper():
+            raise InputError(f"symbol {name!r}: the vendor's symbols are upper case, {name.upper()!r}")
+    return names
+
+
+def _check_sinks(settings: Settings) -> None:
+    """A sink that cannot be reached is told before the vendor is asked for anything."""
+    for name in enabled_sinks(settings):
+        sink = make_sink(name, settings)
+        try:
+            sink.open()
+        finally:
+            sink.close()
+
+
+def _fetch(
+    wanted: list[str], folder: Path, session_date: int, result: BackfillResult, names: list[str], settings: Settings, clock: Clock,
+    progress: Progress,
+) -> None:  # fmt: skip
+    """Fetch the symbols and put their replies into the journal, some at a time."""
+    calendar = load_calendar(settings.calendar_name, settings.session.roll_margin_s)
+    begin, end = (_local(ts) for ts in (calendar.start_of(session_date), calendar.end_of(session_date) - NS))
+    gathered: list[Fetched] = []
+    with Fetcher(folder, begin, end, settings, clock) as fetcher:
+        try:
+            for item in fetcher.fetch(wanted):
+                if item.file is not None:
+                    gathered.append(item)
+                state = "fetched" if item.outcome == "data" else item.outcome
+                _note(result, SymbolResult(item.symbol, state, item.lines, item.message), names, progress)
+                if sum(fetched.file.stat().st_size for fetched in gathered if fetched.file) >= settings.lookup.commit_bytes:
+                    _commit(gathered, session_date, settings, (begin, end))
+        finally:
+            _commit(gathered, session_date, settings, (begin, end))
+
+
+def _note(result: BackfillResult, item: SymbolResult, names: list[str], progress: Progress) -> None:
+    result.symbols.append(item)
+    progress(item, len(result.symbols), len(names))
+
+
+def _commit(gathered: list[Fetched], session_date: int, settings: Settings, span: tuple[str, str]) -> None:
+    """Everything gathered as one segment; the files go when the journal has it."""
+    if not gathered:
+        return
+    ready = sorted(gathered, key=lambda item: item.symbol)
+    context = {"protocol": settings.feed.protocol, "symbols": [item.symbol for item in ready]}
+    append_finished_segment(
+        settings.journal_dir, STREAM, session_date, _pieces(ready, span, settings.journal.line_bytes_max),
+        context=context, calendar=settings.calendar_name,
+    )  # fmt: skip
+    for item in ready:
+        if item.file is not None:
+            item.file.unlink(missing_ok=True)
+    gathered.clear()
+
+
+def _pieces(ready: list[Fetched], span: tuple[str, str], line_max: int) -> Iterator[Piece]:
+    """Each reply behind a control frame that says whose it is; `ts` is when its last byte came."""
+    for item in ready:
+        assert item.file is not None
+        ts = item.file.stat().st_mtime_ns
+        fields: dict[str, Any] = {"symbol": item.symbol, "request": "HTT", "begin": span[0], "end": span[1], "lines": item.lines}
+        yield HISTORY_REPLY, fields, ts
+        with item.file.open("rb") as file:
+            while chunk := file.read(FRAME_BYTES):
+                chunk += file.readline(line_max) if not chunk.endswith(b"\n") else b""
+                yield chunk, chunk.count(b"\n"), ts
+
+
+def _local(ts: int) -> str:
+    return datetime.fromtimestamp(ts // NS, NEW_YORK).strftime("%Y%m%d %H%M%S")
+
+
+def _day(session_date: int) -> date:
+    return date(session_date // 10_000, session_date // 100 % 100, session_date % 100)
