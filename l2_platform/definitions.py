@@ -15,6 +15,7 @@ from l2_platform.assets.jobs import build_control_job, build_measure_job
 from l2_platform.assets.journal import build_journal_asset
 from l2_platform.assets.partitions import build_partitions
 from l2_platform.assets.rebuild import build_rebuild_asset, build_rebuild_job
+from l2_platform.assets.replay import build_replay_job
 from l2_platform.assets.rollout import build_roll_job
 from l2_platform.assets.tables import build_table_assets
 from l2_platform.assets.worker_checks import build_worker_checks
@@ -41,7 +42,7 @@ def build_definitions(settings: Settings, overrides: Mapping[str, Any] | None = 
         store = [worker.asset_key for worker in workers if worker.name in {"warehouse", "deliver-clickhouse"}][-1]
         assets += build_table_assets(partitions, [dg.AssetKey("journal"), store])
     measure_day = build_measure_job(assets)
-    jobs: list[Any] = [build_control_job(workers), build_roll_job(), measure_day]
+    jobs: list[Any] = [build_control_job(workers), build_roll_job(), measure_day, build_replay_job()]
     if settings.clickhouse.enabled:
         tables = [key for asset in assets for key in asset.keys if key != dg.AssetKey("journal")]
         assets = [*assets, build_archive_asset(partitions, tables, clock)]

@@ -81,8 +81,7 @@ def serve_day(
         if to_kafka is not None:
             outcome = _to_kafka(settings, order, to_kafka, bootstrap, report)
         else:
-            _announce(settings)
-            outcome = serve(settings, order, report=report)
+            outcome = serve(settings, order, report=report, opened=lambda: _announce(settings))
     _tell(outcome, as_json=as_json)
 
 

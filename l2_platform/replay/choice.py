@@ -112,7 +112,7 @@ def survey(settings: Settings, parts: list[Part]) -> Day:
             if count:
                 firsts.append(first)
                 lasts.append(last)
-    if not firsts:
+    if not firsts or not lines:
         names = ", ".join(part.stream for part in parts)
         raise InputError(f"session date {parts[0].session_date} of {names} holds no line: there is nothing to play")
     return Day(parts, min(firsts), max(lasts), lines)

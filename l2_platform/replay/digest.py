@@ -6,16 +6,18 @@ acknowledgements, answers) are left out, since every link has its own; so is the
 
 import hashlib
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
 from l2_platform.feeds.iqfeed.simulator.source import LineBatch
 from l2_platform.market.events import UInt8
 from l2_platform.market.instruments import SymbolTable
-from l2_platform.replay.lines import COMMON, TALK, TORN, Chosen, Part, PartReader, Piece
+from l2_platform.replay.lines import COMMON, FIELDS, LINK_DOWN, LINK_UP, TALK, TORN, Chosen, Part, PartReader, Piece
 from l2_platform.replay.tape import Slice
 from l2_platform.settings import Settings
+
+TALKING: Final = frozenset({TALK, LINK_DOWN, LINK_UP, FIELDS})
 
 
 @dataclass(slots=True)
@@ -44,7 +46,7 @@ class LineDigest:
         if mark == COMMON and everything:
             self.hash.update(line)
             self.lines += 1
-        self.talk += mark == TALK
+        self.talk += mark in TALKING
         self.torn += mark == TORN
 
     def text(self) -> str:

@@ -3,6 +3,7 @@
 The audience is the services of a simulated IQConnect, or a Kafka topic. What does not belong here: either of them.
 """
 
+from collections import deque
 from collections.abc import Iterator
 from typing import Any, Final, Protocol
 
@@ -18,6 +19,10 @@ from l2_platform.settings import Settings
 
 TURNS: Final = frozenset({lines.LINK_DOWN, lines.LINK_UP, lines.FIELDS})
 """Lines after which others are read differently."""
+BITE_LINES: Final = 1024
+"""What is known follows so many lines after each turn: about a tenth of a ms."""
+BACKLOG_LINES: Final = 32_768
+"""More than that are applied at once."""
 DAMAGE_KEPT: Final = 100
 """Damaged places that are told one by one."""
 
@@ -61,7 +66,10 @@ class Performance:
         self.reached = begin
         """Market time of the newest played line, ns."""
         self._up = [True] * len(parts)
-        self._unsettled: dict[int, tuple[Piece, int, int]] = {}
+        self._backlog: deque[tuple[Piece, int, int]] = deque()
+        """Played lines that did not change yet what is known: (piece, first, stop)."""
+        self._behind = 0
+        """Lines in it."""
         self.tape = self._tape()
         self.depth: dict[int, DepthState] = {}
         self.level1: dict[int, Level1State] = {}
@@ -105,6 +113,7 @@ class Performance:
             left -= item.stop - item.first
             if self.pacer.speed != AS_FAST_AS_POSSIBLE:
                 self.late.add(self.pacer.lateness(item.piece.times[item.first : item.stop], self._clock.monotonic_ns()))
+        self._catch_up(BITE_LINES if self._behind < BACKLOG_LINES else self._behind)
         return left <= 0
 
     def over(self) -> bool:
@@ -128,6 +137,7 @@ class Performance:
                 else:
                     self._played(part)
             left -= item.stop - item.first
+        self.settle()
         if left <= 0 or self.tape.starved:
             self.tape.wait(0.01)
             return True
@@ -136,7 +146,8 @@ class Performance:
     def rewind(self) -> None:
         """Begin the day again: nothing is known."""
         self.tape.close()
-        self._unsettled.clear()
+        self._backlog.clear()
+        self._behind = 0
         for book in self.depth.values():
             book.forget()
         for quotes in self.level1.values():
@@ -147,15 +158,14 @@ class Performance:
 
     def settle(self) -> None:
         """Bring what is known up to the newest played line."""
-        for piece, first, stop in list(self._unsettled.values()):
-            self._apply(piece, first, stop)
-        self._unsettled.clear()
+        self._catch_up(self._behind)
 
     def _turn(self, piece: Piece, row: int, *, quiet: bool) -> None:
         """A line after which others are read differently: the link's state, or the columns."""
         mark = int(piece.marks[row])
         self._played(Slice(piece, row, row + 1))
         self.settle()
+        self.digests[piece.track].talk += not quiet
         if mark != lines.FIELDS:
             self._link(piece.track, up=mark == lines.LINK_UP, quiet=quiet)
             return
@@ -177,17 +187,28 @@ class Performance:
             self.names_grew = True
 
     def _played(self, item: Slice) -> None:
-        """Remember what is not yet applied; a piece that is over is applied at once, so that it can go."""
+        """Remember lines that what is known must follow."""
         if item.stop <= item.first:
             return
-        track = item.piece.track
-        piece, first, _ = self._unsettled.get(track, (item.piece, item.first, 0))
-        assert piece is item.piece
-        self._unsettled[track] = (item.piece, first, item.stop)
+        piece, first, stop = self._backlog[-1] if self._backlog else (None, 0, 0)
+        if piece is item.piece and stop == item.first:
+            self._backlog[-1] = (item.piece, first, item.stop)
+        else:
+            self._backlog.append((item.piece, item.first, item.stop))
+        self._behind += item.stop - item.first
         self.reached = max(self.reached, int(item.piece.times[item.stop - 1]))
-        if item.stop == len(item.piece):
-            self._apply(item.piece, first, item.stop)
-            del self._unsettled[track]
+
+    def _catch_up(self, lines_max: int) -> None:
+        """Apply some of the backlog: small bites between two frames delay neither."""
+        left = lines_max
+        while left > 0 and self._backlog:
+            piece, first, stop = self._backlog.popleft()
+            reach = min(stop, first + left)
+            self._apply(piece, first, reach)
+            left -= reach - first
+            self._behind -= reach - first
+            if reach < stop:
+                self._backlog.appendleft((piece, reach, stop))
 
     def _apply(self, piece: Piece, first: int, stop: int) -> None:
         if piece.channel == "depth":

@@ -15,12 +15,12 @@ from typing import Any, Final
 
 from l2_platform.clock import Clock, SystemClock
 from l2_platform.errors import ConfigError, InputError
-from l2_platform.feeds.iqfeed.simulator.live import warm_kernels
 from l2_platform.feeds.iqfeed.simulator.loop import Simulator
 from l2_platform.replay.choice import Day, check_symbols, choose_parts, instant_of, known_names, survey, text_of
 from l2_platform.replay.pace import Pacer
 from l2_platform.replay.performance import Performance
 from l2_platform.replay.player import DayPlayer, Wish
+from l2_platform.replay.warm import warm
 from l2_platform.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -103,20 +103,26 @@ def on_stop_signals(stop: threading.Event) -> list[str]:
 
 
 def serve(
-    settings: Settings, order: Order, *, report: Report | None = None, stop: threading.Event | None = None, clock: Clock | None = None
+    settings: Settings, order: Order, *, report: Report | None = None, stop: threading.Event | None = None, clock: Clock | None = None,
+    opened: Callable[[], None] | None = None,
 ) -> Outcome:  # fmt: skip
-    """Serve a stored day until its end, SIGTERM, SIGINT, the command `stop`, or `stop` is set. ConfigError when a port is taken."""
+    """Serve a stored day until its end, SIGTERM, SIGINT, the command `stop`, or `stop` is set. ConfigError when a port is taken.
+
+    `opened` is called once clients may come.
+    """
     clock = clock or SystemClock()
     stop = stop or threading.Event()
     signals = on_stop_signals(stop)
-    warm_kernels()
     show, _ = prepare(settings, order, clock, report)
+    warm()
     replay = settings.replay
     wish = Wish(order.clients, int(replay.settle_s * 1e9), order.paused)
     player = DayPlayer(show, clock, wish, replay.spin_us * 1000, int(replay.stall_s * 1e9))
     try:
         simulator = _open_ports(settings, player, clock)
         try:
+            if opened is not None:
+                opened()
             return _play(settings, simulator, player, stop, signals, report, clock)
         finally:
             simulator.close()
