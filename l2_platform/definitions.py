@@ -10,6 +10,7 @@ from typing import Any
 import dagster as dg
 
 from l2_platform.assets.archive import build_archive_asset
+from l2_platform.assets.backfill import build_backfill_asset, build_backfill_job, build_history_partitions
 from l2_platform.assets.close import build_close_asset, build_close_job
 from l2_platform.assets.jobs import build_control_job, build_measure_job
 from l2_platform.assets.journal import build_journal_asset
@@ -21,6 +22,7 @@ from l2_platform.assets.tables import build_table_assets
 from l2_platform.assets.worker_checks import build_worker_checks
 from l2_platform.assets.workers import build_manager_spec, build_worker_specs, list_workers
 from l2_platform.clock import SystemClock
+from l2_platform.resources.history import HistoryResource
 from l2_platform.resources.journal import JournalResource
 from l2_platform.resources.process_manager import ProcessManagerResource
 from l2_platform.resources.session_dates import SessionDatesResource
@@ -49,8 +51,11 @@ def build_definitions(settings: Settings, overrides: Mapping[str, Any] | None = 
         rebuilt, closed = build_rebuild_asset(partitions, [dg.AssetKey("journal")]), build_close_asset(partitions, tables)
         assets = [*assets, rebuilt, closed]
         jobs += [build_rebuild_job(rebuilt), build_close_job(closed)]
+        backfilled = build_backfill_asset(build_history_partitions(settings, clock.now_ns()))
+        assets, jobs = [*assets, backfilled], [*jobs, build_backfill_job(backfilled)]
     resources: dict[str, Any] = {
         "warehouse": WarehouseResource(settings=settings),
+        "history": HistoryResource(settings=settings),
         "journal": JournalResource(settings=settings),
         "process_manager": ProcessManagerResource(settings=settings),
         "session_dates": SessionDatesResource(settings=settings),

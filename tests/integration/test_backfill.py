@@ -158,7 +158,7 @@ def slow_vendor(client: socket.socket, line: str) -> None:
     if shake(client, line):
         return
     fields = line.split(",")
-    name = fields[7]
+    name = fields[8]
     time.sleep(0.5)
     if fields[1] == "SYM002":
         client.sendall(f"{name},E,!SYNTAX_ERROR!,\r\n{name},!ENDMSG!,\r\n".encode())
