@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
+import dagster as dg
 import polars as pl
 import pytest
 
@@ -18,6 +19,7 @@ from l2_platform.archive.layout import list_archived, partition_folder
 from l2_platform.archive.restore import restore_date
 from l2_platform.clock import SystemClock
 from l2_platform.collectors.backfill import STREAM, backfill_date, journaled_symbols
+from l2_platform.definitions import build_definitions
 from l2_platform.errors import DateBusy, InputError
 from l2_platform.monitoring.leases import date_lease
 from l2_platform.settings import Settings
@@ -151,6 +153,23 @@ def test_a_date_goes_into_the_archive_and_back(settings: Settings) -> None:
         assert {item.state for item in restore_date(client, settings, day)} == {"present", "restored"}
     with pytest.raises(InputError, match="nothing of session date"), warehouse(settings) as client:
         restore_date(client, settings, ago(100))
+
+
+def test_the_job_fills_a_date_and_names_what_failed(settings: Settings) -> None:
+    job = build_definitions(settings).resolve_job_def("backfill_day")
+    day = ago(8)
+    config = {"ops": {"backfilled_day": {"config": {"source": "vendor", "symbols": ["SYM009", "NOPE"]}}}}
+    with dg.DagsterInstance.ephemeral() as instance:
+        done = job.execute_in_process(partition_key=str(day), run_config=config, instance=instance)
+        assert done.success
+        (made,) = done.asset_materializations_for_node("backfilled_day")
+        assert made.metadata["failed"].value == 0
+        assert "| NOPE | no_data |" in made.metadata["results"].value
+        assert made.metadata["dagster/partition_row_count"].value == len(trades(settings, day)) > 0
+        wrong = {"ops": {"backfilled_day": {"config": {"source": "archive"}}}}
+        failed = job.execute_in_process(partition_key=str(day), run_config=wrong, instance=instance, raise_on_error=False)
+        assert not failed.success
+        assert "is archived in" in failed.get_step_failure_events()[0].event_specific_data.error.message
 
 
 def slow_vendor(client: socket.socket, line: str) -> None:

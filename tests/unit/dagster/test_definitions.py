@@ -74,7 +74,7 @@ def test_checks_are_where_the_promises_are(definitions):
     expected |= {(name, check) for name in following for check in ("spec_applied", "lag", "gaps")}
     expected |= {(table, check) for table in TABLES for check in CHECKS}
     closed = {("closed_day", name) for name in ("everything_is_delivered", "journal_is_sealed", "tables_agree_with_journal")}
-    assert found == expected | closed | {("journal", "is_recorded")}
+    assert found == expected | closed | {("journal", "is_recorded"), ("backfilled_day", "nothing_failed")}
 
 
 def test_lineage_follows_the_flow(definitions):
