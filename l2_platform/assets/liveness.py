@@ -136,7 +136,7 @@ def judge_alive(spec: Spec, pulse: Pulse | None, limits: Limits, now_ns: int) ->
         return Verdict(False, True, state, f"{what}{job('restart', worker)}. Log: {log}.")
     if 0 <= now_ns - spec.killed_ns < KILLED_SHOWS_S * 1e9:
         what = f"It hung, and the watchdog killed it at {clock_time(spec.killed_ns)} UTC; a new process runs ({seen}). Find why in {log}."
-        return Verdict(False, True, "hung", what)
+        return Verdict(False, True, "killed", what)
     return _judge_working(spec, pulse, seen)
 
 

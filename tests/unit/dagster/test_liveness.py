@@ -63,7 +63,7 @@ def test_what_an_operator_stopped_is_a_warning_that_says_so(given):
 
 
 def test_hang_that_the_watchdog_ended_shows_until_a_tick_has_seen_it():
-    for ago, state in ((1, "hung"), (29, "hung"), (31, "live")):
+    for ago, state in ((1, "killed"), (29, "killed"), (31, "live")):
         verdict = judge_alive(collector(killed_ns=NOW - ago * 10**9), pulse(), LIMITS, NOW)
         assert verdict.state == state
         assert verdict.passed is (state == "live")
