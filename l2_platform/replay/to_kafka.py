@@ -103,10 +103,10 @@ def send_day(
     clock = clock or SystemClock()
     stop = stop or threading.Event()
     signals = on_stop_signals(stop)
-    sink = KafkaTopic(settings.kafka, topic, clock, options=options)
     show, _ = prepare(settings, order, clock, report)
-    audience = TopicAudience(show, sink)
     try:
+        sink = KafkaTopic(settings.kafka, topic, clock, options=options)
+        audience = TopicAudience(show, sink)
         began = clock.monotonic_ns()
         show.pacer.resume(began)
         _play(settings, show, sink, stop, report, clock)

@@ -12,6 +12,7 @@ from l2_platform.clock import SystemClock
 from l2_platform.feeds.iqfeed.simulator.control import ask
 from l2_platform.journal.writer import JournalWriter
 from l2_platform.replay.serving import Order, Outcome, serve
+from l2_platform.replay.warm import warm
 from l2_platform.settings import Settings
 from tests.integration.ports import free_base
 
@@ -146,6 +147,8 @@ class Serving:
     clients: list[Client] = field(default_factory=list)
 
     def __enter__(self) -> "Serving":
+        # kernels that are not in the cache take minutes on a busy machine: not a part of any wait
+        warm()
         self._stop = threading.Event()
         opened = threading.Event()
         self._thread = threading.Thread(target=self._run, args=(opened,))

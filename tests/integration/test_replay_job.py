@@ -15,7 +15,7 @@ from l2_platform.resources.journal import JournalResource
 from l2_platform.settings import Settings
 from tests.integration.stored_days import DATE, DEPTH, LEVEL1, depth_day, level1_day, settings_in, write_stream
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
 
 
 @pytest.fixture

@@ -27,7 +27,7 @@ from tests.integration.stored_days import (
     write_stream,
 )
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
 
 
 @pytest.fixture(scope="module")

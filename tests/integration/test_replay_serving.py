@@ -28,7 +28,7 @@ from tests.integration.stored_days import (
     write_stream,
 )
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
 
 BOOKS = b"3456"
 
@@ -245,6 +245,15 @@ def test_wrong_wishes_are_refused_with_what_to_do(said):
     ):
         code, out, error = said("replay", *options)
         assert (code, words in error, out) == (2, True, ""), (options, error)
+
+
+def test_examples_of_the_document_are_understood(said):
+    text = (Path(__file__).resolve().parents[2] / "docs" / "replay.md").read_text(encoding="utf-8")
+    examples = [line.split("#")[0].split()[1:] for line in text.splitlines() if line.startswith("l2 replay 2026-11-20")]
+    assert len(examples) == 5
+    for arguments in examples:
+        code, _, error = said(*arguments)
+        assert (code, "nothing is recorded on session date 20261120" in error) == (2, "--stream" not in arguments), (arguments, error)
 
 
 def test_closed_day_of_an_exchange_is_called_so(said, monkeypatch):
