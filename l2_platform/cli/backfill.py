@@ -175,7 +175,7 @@ def _from_capture(
 ) -> bool:
     from l2_platform.cli.output import progress, records
     from l2_platform.clock import SystemClock
-    from l2_platform.collectors.importing import ImportRequest, import_file
+    from l2_platform.collectors.backfill import import_capture
     from l2_platform.errors import InputError
 
     if first != last:
@@ -190,7 +190,7 @@ def _from_capture(
             advance(max(count - done.get(what, 0), 0))
             done[what] = count
 
-        result = import_file(ImportRequest(file, channel, number, names[0] if names else None), settings, SystemClock(), tell)
+        result = import_capture(file, channel, number, names[0] if names else None, settings, SystemClock(), tell)
     row = {
         "file": str(result.file), "stream": result.stream, "session_dates": result.session_dates, "lines": result.lines,
         **{f"rows_{name}": count for name, count in result.rows.items()}, "already_imported": result.already,

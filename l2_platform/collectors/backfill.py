@@ -15,8 +15,11 @@ from zoneinfo import ZoneInfo
 
 from l2_platform.clock import Clock
 from l2_platform.collectors.fetching import Fetched, Fetcher
+from l2_platform.collectors.importing import ImportRequest, ImportResult, import_file
+from l2_platform.collectors.importing import Progress as ImportProgress
 from l2_platform.delivery.delivery import enabled_sinks, make_follower, make_sink
 from l2_platform.delivery.pipeline import HISTORY_REPLY
+from l2_platform.delivery.warm import warm_kernels
 from l2_platform.errors import InputError, SinkUnavailable
 from l2_platform.feeds.iqfeed.lookup import check_reachable
 from l2_platform.feeds.iqfeed.lookup_protocol import history_request
@@ -137,25 +140,48 @@ def live_symbols(settings: Settings, session_date: int) -> set[str]:
         client.close()
 
 
+def import_capture(
+    file: Path, channel: str, session_date: int, symbol: str | None, settings: Settings, clock: Clock, progress: ImportProgress
+) -> ImportResult:
+    """A captured file (see `import_file`): the session date counts for lines that carry none, others keep their own dates."""
+    try:
+        return import_file(ImportRequest(file, channel, None, symbol), settings, clock, progress)
+    except InputError:
+        return import_file(ImportRequest(file, channel, session_date, symbol), settings, clock, progress)
+
+
 def deliver_history(sink_name: str, session_date: int, settings: Settings, clock: Clock) -> int:
     """Bring one sink to the end of a date of the history stream; the rows it took. SinkUnavailable when it does not take them."""
-    sink = make_sink(sink_name, settings)
-    sink.open()
-    try:
-        follower = make_follower(STREAM, sink, settings, clock, session_date=session_date)
-        waited_since = clock.monotonic_ns()
-        while not follower.caught_up():
-            if follower.step():
-                waited_since = clock.monotonic_ns()
-            elif (clock.monotonic_ns() - waited_since) / NS > settings.clickhouse.timeout_s:
+    # Compiled first: a warehouse that runs only while it is asked would not wait for a compiler.
+    warm_kernels(("ticks",))
+    deadline = clock.monotonic_ns() + int(settings.clickhouse.timeout_s * NS)
+    while True:
+        try:
+            rows = _deliver_once(sink_name, session_date, settings, clock)
+        except SinkUnavailable as error:
+            if clock.monotonic_ns() > deadline:
                 raise SinkUnavailable(
-                    f"{sink_name} does not take the rows: {follower.error or 'no answer'}; the replies are in the journal, "
-                    "run the same command again when the sink works"
-                )
-            else:
-                clock.sleep(0.05 if follower.error else 0.01)
+                    f"{sink_name} does not take the rows: {error.message}; the replies are in the journal, run the same command again "
+                    "when the sink works"
+                ) from None
+            clock.sleep(settings.delivery.retry_first_s)
+            continue
         # The sink itself says what it has: checkpoints of a date that is over are of no use.
         shutil.rmtree(settings.checkpoint_dir / sink_name / STREAM / str(session_date), ignore_errors=True)
+        return rows
+
+
+def _deliver_once(sink_name: str, session_date: int, settings: Settings, clock: Clock) -> int:
+    """One attempt with a sink of its own: opening it starts a warehouse that has ended meanwhile."""
+    sink = make_sink(sink_name, settings)
+    try:
+        sink.open()
+        follower = make_follower(STREAM, sink, settings, clock, session_date=session_date)
+        while not follower.caught_up():
+            if not follower.step():
+                if follower.failures:
+                    raise SinkUnavailable(follower.error)
+                clock.sleep(0.01)
         return follower.rows
     finally:
         sink.close()

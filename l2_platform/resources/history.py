@@ -60,9 +60,9 @@ class HistoryResource(dg.ConfigurableResource[list[Row]]):
         if not file:
             raise InputError("source capture needs `file`, the path of the captured file on this machine")
         prepare_numba(self.settings.cache_dir / "numba")
-        from l2_platform.collectors.importing import ImportRequest, import_file
+        from l2_platform.collectors.backfill import import_capture
 
         number = day.year * 10_000 + day.month * 100 + day.day
-        result = import_file(ImportRequest(Path(file), channel, number, symbol), self.settings, SystemClock(), lambda *_: None)
+        result = import_capture(Path(file), channel, number, symbol, self.settings, SystemClock(), lambda *_: None)
         state = "already" if result.already else "imported"
         return [{"what": result.stream, "state": state, "rows": result.lines, "message": "", "failed": False}]
