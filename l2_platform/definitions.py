@@ -11,6 +11,7 @@ import dagster as dg
 
 from l2_platform.assets.archive import build_archive_asset
 from l2_platform.assets.backfill import build_backfill_asset, build_backfill_job, build_history_partitions
+from l2_platform.assets.book_index import build_book_index_asset
 from l2_platform.assets.close import build_close_asset, build_close_job
 from l2_platform.assets.jobs import build_control_job, build_measure_job
 from l2_platform.assets.journal import build_journal_asset
@@ -53,6 +54,7 @@ def build_definitions(settings: Settings, overrides: Mapping[str, Any] | None = 
         jobs += [build_rebuild_job(rebuilt), build_close_job(closed)]
         backfilled = build_backfill_asset(build_history_partitions(settings, clock.now_ns()))
         assets, jobs = [*assets, backfilled], [*jobs, build_backfill_job(backfilled)]
+    assets = [*assets, build_book_index_asset(partitions)]
     resources: dict[str, Any] = {
         "warehouse": WarehouseResource(settings=settings),
         "history": HistoryResource(settings=settings),

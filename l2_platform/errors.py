@@ -93,6 +93,10 @@ class BookError(L2Error):
     """The book engine was used wrongly (bad data is never an exception)."""
 
 
+class BookIndexUnusable(BookError):
+    """A book index is damaged, of another version, or does not fit the journal: the books are rebuilt from the journal instead."""
+
+
 class SinkError(L2Error):
     """A sink did not take what it was given."""
 

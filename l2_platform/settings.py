@@ -407,6 +407,27 @@ class LookupSettings(Section):
     """Replies of so many bytes go into the journal together, bytes."""
 
 
+class BookIndexSettings(Section):
+    """The index that answers what a book was at an instant."""
+
+    unit_bytes: int = Field(default=512 << 10, ge=1 << 14, le=16 << 20)
+    """Journal that is read and decoded to find the line of an instant, bytes."""
+    group_rows_min: int = Field(default=400_000, ge=100, le=16_000_000)
+    """Rows that are stored together by symbol behind the books as they were before; a busy symbol's are all applied, at worst."""
+    group_rows_max: int = Field(default=2_000_000, ge=1000, le=64_000_000)
+    """Most of them: while the books hold many orders, a group grows to eight rows an order; about 150 bytes of memory a row."""
+    group_slices_max: int = Field(default=1024, ge=2, le=65_536)
+    """Parts of a group between two events that concern every book, and its pieces of the journal."""
+    chunk_bytes: int = Field(default=64 << 10, ge=1 << 10, le=16 << 20)
+    """Rows of neighbouring symbols that are compressed together, bytes before that."""
+    compression_level: int = Field(default=6, ge=1, le=19)
+    """zstd level of the rows."""
+    cache_bytes: int = Field(default=64 << 20, ge=0, le=8 << 30)
+    """Unpacked parts of indexes that a reader of many instants keeps, bytes."""
+    open_files_max: int = Field(default=32, ge=2, le=1024)
+    """Indexes and journal segments that it keeps open."""
+
+
 class SimulatorSettings(Section):
     """The simulated market."""
 
@@ -575,6 +596,8 @@ class Settings(BaseSettings):
     """Parquet files of closed dates."""
     lookup: LookupSettings = LookupSettings()
     """History from the vendor."""
+    book_index: BookIndexSettings = BookIndexSettings()
+    """Books at an instant."""
     simulator: SimulatorSettings = SimulatorSettings()
     """The simulated market."""
     replay: ReplaySettings = ReplaySettings()
@@ -655,6 +678,11 @@ class Settings(BaseSettings):
     def checkpoint_dir(self) -> Path:
         """`checkpoints/<sink>/<stream>/`."""
         return self.home / "checkpoints"
+
+    @property
+    def book_index_dir(self) -> Path:
+        """`book_index/<stream>/<session date>.l2bx`: what `l2 book --at` reads; made from the journal, may be deleted."""
+        return self.home / "book_index"
 
     @property
     def quarantine_dir(self) -> Path:

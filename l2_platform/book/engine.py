@@ -16,6 +16,7 @@ from l2_platform.market.instruments import SymbolTable
 
 LEVELS_MAX: Final = 1000
 _FIRST_RECORDS: Final = 4096
+_MARKS: Final = (kernels.B_SHAPE, kernels.B_TRUST, kernels.B_FRESH, kernels.B_CLEARED)
 
 
 class BookEngine:
@@ -85,6 +86,33 @@ class BookEngine:
         if not 0 <= symbol < self._state.symbols:
             return "none"
         return ("none", "orders", "venues", "levels")[int(self._state.books[symbol * kernels.BOOK_WORDS + kernels.B_SHAPE])]
+
+    def marks(self) -> Int64:
+        """Shape, trust, freshness and cleared sides of every symbol, one row each: with orders and levels, all that decides its book."""
+        table = self._state.books.reshape(-1, kernels.BOOK_WORDS)[: len(self.symbols)]
+        return table[:, list(_MARKS)].copy()
+
+    def set_marks(self, symbol: int, marks: Int64) -> None:
+        """Undo `marks` for one symbol, after rows that brought its orders and levels."""
+        self._state.make_place(symbol + 1)
+        self._state.books.reshape(-1, kernels.BOOK_WORDS)[symbol, list(_MARKS)] = marks
+        if marks[1] == Trust.BUILDING and not marks[2]:
+            self._state.totals[kernels.G_BUILDING] = 1
+
+    @property
+    def awaits_clock(self) -> bool:
+        """Whether a clock line may change the trust of a book."""
+        return bool(self._state.totals[kernels.G_BUILDING])
+
+    def orders(self) -> Int64:
+        """Every order and venue row: symbol, side (0 bid, 1 ask), id, price, size; by symbol, side and id. A venue's id has its side."""
+        held = self._state.living_orders(sort=True)
+        owner = held[:, 1] >> 32
+        return np.column_stack([(owner >> 1) - 1, owner & 1, held[:, 0], held[:, 2], held[:, 3]])
+
+    def levels_held(self) -> Int64:
+        """Every level of every book: symbol, side (0 bid, 1 ask), price, size, count; by symbol and side, best first."""
+        return self._state.levels_held(len(self.symbols))
 
     @property
     def counters(self) -> dict[str, int]:

@@ -130,6 +130,15 @@ class BookState:
         block = self.levels.reshape(-1, kernels.LEVEL_WORDS)[first : first + count]
         return block[::-1].copy()
 
+    def levels_held(self, symbols: int) -> Int64:
+        """Rows of symbol, side, price, size, count of the first `symbols` books, best first."""
+        symbols = min(symbols, self.symbols)
+        counts = self.sides.reshape(-1, kernels.SIDE_WORDS)[: 2 * symbols, kernels.S_COUNT]
+        levels: Int64 = np.empty(int(counts.sum()) * kernels.LEVEL_WORDS, np.int64)
+        kernels.copy_levels(self.levels, self.sides, 2 * symbols, levels)
+        owner = np.repeat(np.arange(2 * symbols), counts)
+        return np.column_stack([owner >> 1, owner & 1, levels.reshape(-1, kernels.LEVEL_WORDS)])
+
     def living_orders(self, *, sort: bool) -> Int64:
         """Rows of id, owner (epoch 0), price, size; sorted by owner and id they are the same for every layout of the table."""
         room: Int64 = np.empty(int(self.totals[kernels.G_ORDERS]) * kernels.ORDER_WORDS, np.int64)

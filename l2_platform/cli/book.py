@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     help="Order books: now, at an instant, or every state of a day.",
-    epilog="l2 book SYM000 --watch  ·  l2 book AAPL --at 2012-06-21T10:00:00  ·  "
+    epilog="l2 book SYM000 --watch  ·  l2 book AAPL --at 2012-06-21T10:00:00  ·  l2 book index 2012-06-21  ·  "
     "l2 book export AAPL --date 2012-06-21 --levels 10 --out aapl.parquet",
     no_args_is_help=True,
 )
@@ -75,11 +75,14 @@ def show(
         raise InputError(f"--watch follows a live stream; {name} has {symbol} and is no live one: leave --watch out, or use --at")
     if instant is not None:
         _check_instant(settings, name, wanted, instant, f"--at {at}")
-    reader = BookReader(settings, name, wanted, from_checkpoint=instant is None, levels=levels)
     if instant is not None:
-        reader.advance_to(instant)
-    else:
-        reader.follow()
+        from l2_platform.cli.output import note
+        from l2_platform.replay.book_index import book_at
+
+        _print(book_at(settings, symbol, instant, name, wanted, levels=levels, told=note), as_json)
+        return
+    reader = BookReader(settings, name, wanted, from_checkpoint=True, levels=levels)
+    reader.follow()
     if watch:
         _watch(reader, symbol, levels, as_json)
         return
@@ -219,6 +222,40 @@ def _await_change(reader: "BookReader", clock: "Clock") -> None:
         clock.sleep(0.1)
         if reader.follow() or reader.roll():
             return
+
+
+@app.command("index")
+def index(
+    date: Annotated[str, typer.Argument(help="Session date, YYYY-MM-DD or YYYYMMDD.")],
+    stream: Annotated[str | None, typer.Option("--stream", help="Only this stream of depth; otherwise all that have the date.")] = None,
+    anew: Annotated[bool, typer.Option("--anew", help="From the beginning, also when there is an index.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Say the result as JSON.")] = False,
+) -> None:
+    """Build the index of a session date, so that `l2 book SYMBOL --at TIME` takes milliseconds.
+
+    The daily close does this by itself. On a running date it is built up to now, and continued when the command is given again.
+    It is made from the journal alone and may be deleted. Examples: `l2 book index 2026-11-20`, `l2 book index 20261120 --anew`
+    """
+    from l2_platform.cli.output import progress, ready_kernels, records, text_from_bytes
+    from l2_platform.cli.times import session_date_from_text
+    from l2_platform.settings import load_settings
+
+    settings = load_settings()
+    session_date = session_date_from_text(date, "DATE")
+    ready_kernels(settings.cache_dir)
+    from l2_platform.replay.book_index_build import build_index, streams_of_date
+
+    rows: list[dict[str, Any]] = []
+    for name in streams_of_date(settings, session_date, stream):
+        with progress(f"{name} {session_date}", unit="lines") as advance:
+            built = build_index(settings, name, session_date, anew=anew, advance=advance)
+        rows.append(
+            {
+                "stream": name, "session date": session_date, "lines": built.lines, "new": built.new_lines,
+                "size": built.bytes if as_json else text_from_bytes(built.bytes), "complete": built.complete, "file": str(built.path),
+            }
+        )  # fmt: skip
+    records(rows, as_json=as_json)
 
 
 @app.command("export")

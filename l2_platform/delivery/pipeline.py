@@ -7,7 +7,7 @@ journal says `session` with `reset` (live streams do at every roll, so that each
 
 import json
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -42,6 +42,16 @@ def source_of(stream: str) -> str:
     if "-import-" in stream:
         return "import"
     return "history" if stream.endswith("-history") else "live"
+
+
+def action_on_books(item: Control | Damage) -> Literal["reset", "mark_suspect", "mark_building"] | None:
+    """What a control frame or damage does to every book of the stream, as the engine calls it; None: nothing."""
+    if isinstance(item, Damage) or item.event == "disconnect":
+        return "mark_suspect"
+    if item.event == "session" and item.fields.get("reset"):
+        return "reset"
+    # A socket cannot resend: what the books were before is worthless until the new connection's snapshots.
+    return "mark_building" if item.event in {"connect", "collector_start"} else None
 
 
 class Pipeline:
@@ -198,13 +208,8 @@ class Pipeline:
     def _control(self, control: Control) -> dict[str, Any]:
         self._ordinal = self._ordinal + 1 if control.seq == self.seq else 1
         self.seq = control.seq
-        if control.event == "session" and control.fields.get("reset"):
-            self._books("reset")
-        elif control.event == "disconnect":
-            self._books("mark_suspect")
-        elif control.event in {"connect", "collector_start"}:
-            # A socket cannot resend: what the books were before is worthless until the new connection's snapshots.
-            self._books("mark_building")
+        if (action := action_on_books(control)) is not None:
+            self._books(action)
         elif control.event == HISTORY_REPLY and isinstance(self.decoder, HistoryDecoder):
             self.decoder.begin_reply(str(control.fields.get("symbol", "")) or None)
         if self._finds_gaps:

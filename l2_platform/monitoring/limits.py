@@ -105,6 +105,13 @@ AT_LIMIT: Final[dict[str, str]] = {
     "lookup.retry_s": "the request is made again",
     "lookup.tick_days": "older dates are refused: the vendor has no ticks of them",
     "lookup.commit_bytes": "what was fetched goes into the journal, then the next symbols are fetched",
+    "book_index.unit_bytes": "the next piece of the journal begins",
+    "book_index.group_rows_min": "the group is written, unless it holds fewer than eight rows an order that is in the books",
+    "book_index.group_rows_max": "the group is written",
+    "book_index.group_slices_max": "the group is written",
+    "book_index.chunk_bytes": "the next symbols are compressed apart",
+    "book_index.cache_bytes": "the part used longest ago is forgotten; it is read again when it is needed",
+    "book_index.open_files_max": "the file used longest ago is closed; it is opened again when it is needed",
     "simulator.symbols": "the market has no more symbols",
     "simulator.rate": "the market makes no more messages",
     "simulator.symbol_limit": "the watch is refused with SYMBOL LIMIT REACHED",
@@ -155,7 +162,10 @@ METRICS: Final[dict[str, str]] = {
     "simulator.command_bytes_max": "command_bytes",
 }  # fmt: skip
 """Setting → the `bound` label of `l2_bound_now`, `_high`, `_limit`, `_reached_total`."""
-UNLIMITED: Final = frozenset({"ports.base", "clickhouse.port", "simulator.seed", "journal.compression_level", "archive.compression_level"})
+UNLIMITED: Final = frozenset({
+    "ports.base", "clickhouse.port", "simulator.seed", "journal.compression_level", "archive.compression_level",
+    "book_index.compression_level",
+})  # fmt: skip
 """Numbers that limit nothing."""
 FIXED: Final[tuple[tuple[str, str, str], ...]] = (
     ("frame of the journal", "64 MiB", "a longer one is damage, and skipped"),

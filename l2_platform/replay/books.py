@@ -5,6 +5,7 @@ All of it goes through the same pipeline as the delivery: journal → decode →
 
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,10 +15,11 @@ from l2_platform.book.engine import BookEngine
 from l2_platform.delivery.checkpoint import Checkpoint, CheckpointStore
 from l2_platform.delivery.delivery import make_pipeline
 from l2_platform.delivery.pipeline import Pipeline, channel_of, source_of
-from l2_platform.errors import BookError, InputError
+from l2_platform.errors import BookError, BookIndexUnusable, InputError
 from l2_platform.journal.frame import Position
 from l2_platform.journal.reader import Block, Control, JournalReader, list_dates, list_streams, segment_context
 from l2_platform.market.events import NULL_PRICE, NULL_TS, DepthBatch, SnapshotBatch, Trust
+from l2_platform.replay.book_index_file import IndexFile, index_path
 from l2_platform.settings import Settings
 
 READ_BYTES = 4 << 20
@@ -93,6 +95,12 @@ def _missing(symbol: str, session_date: int | None, seen: dict[str, list[int]]) 
 
 
 def _has_symbol(settings: Settings, stream: str, session_date: int, symbol: str) -> bool:
+    with suppress(OSError, BookIndexUnusable), IndexFile(index_path(settings.book_index_dir, stream, session_date)) as index:
+        known = index.directory.head
+        if symbol in known["symbols"]:
+            return True
+        if known["complete"]:
+            return False
     context = segment_context(settings.journal_dir, stream, session_date) or {}
     if "symbols" in context:
         return symbol in context["symbols"]
@@ -123,26 +131,45 @@ def _newest_checkpoint(settings: Settings, stream: str, session_date: int, offse
 class BookReader:
     """Follows one depth stream of one session date and keeps its books."""
 
-    def __init__(self, settings: Settings, stream: str, session_date: int, *, from_checkpoint: bool, levels: int) -> None:
+    def __init__(
+        self, settings: Settings, stream: str, session_date: int, *, from_checkpoint: bool, levels: int,
+        start: tuple[Checkpoint, int] | None = None,
+    ) -> None:  # fmt: skip
+        """`from_checkpoint`: from the newest of any sink; `start`: from this one and the time of its last row, else BookError."""
         self.stream, self.session_date, self.levels = stream, session_date, levels
         self._settings = settings
         self._live = source_of(stream) == "live"
         self.ts = NULL_TS
         checkpoint = _newest_checkpoint(settings, stream, session_date, _FAR) if from_checkpoint else None
         self.pipeline = self._pipeline(settings, levels)
-        if checkpoint is not None and not self._load(checkpoint):
+        if start is not None:
+            checkpoint, self.ts = start
+            self.pipeline.load(checkpoint.state)
+        elif checkpoint is not None and not self._load(checkpoint):
             self.pipeline, checkpoint = self._pipeline(settings, levels), None
         if checkpoint is None and not self._live:
             self._earlier_dates(settings)
         self._begin(session_date, checkpoint.position if checkpoint is not None else None)
 
     def _begin(self, session_date: int, start: Position | None) -> None:
+        # What the pipeline was loaded with knows the last line before `start`: lines missing right there are told.
+        seq = self.pipeline.seq if start is not None else None
         journal = self._settings.journal_dir
         self.session_date = session_date
         self.pipeline.begin_date(session_date, segment_context(journal, self.stream, session_date))
         self._reader = JournalReader(
-            journal, self.stream, session_date, start=start, durable_path=_durable(self._settings, self.stream)
+            journal, self.stream, session_date, start=start, seq=seq, durable_path=_durable(self._settings, self.stream)
         )
+
+    @property
+    def journal(self) -> JournalReader:
+        """What it reads from."""
+        return self._reader
+
+    @property
+    def is_live(self) -> bool:
+        """Its time is that of receipt, not the feed's own."""
+        return self._live
 
     def _load(self, checkpoint: Checkpoint) -> bool:
         try:
@@ -183,7 +210,7 @@ class BookReader:
         while items := self._reader.read(READ_BYTES):
             moved = True
             for batch in self.pipeline.decoded(items):
-                self._apply(batch, self._times(batch), len(batch))
+                self.apply(batch, self.times(batch), len(batch))
         return moved
 
     def roll(self) -> bool:
@@ -202,19 +229,20 @@ class BookReader:
                 if isinstance(item, Control) and self._live and item.ts_recv > at:
                     return  # what the link did later says nothing of the books at that instant
                 for batch in self.pipeline.decoded([item]):
-                    times = self._times(batch)
+                    times = self.times(batch)
                     count = int(np.searchsorted(times, at, side="right"))
                     if count:
-                        self._apply(batch if count == len(batch) else head(batch, count), times, count)
+                        self.apply(batch if count == len(batch) else head(batch, count), times, count)
                     if count < len(batch):
                         return
 
-    def _times(self, batch: DepthBatch) -> np.ndarray:
+    def times(self, batch: DepthBatch) -> np.ndarray:
         """Journal time of each row; it never goes back."""
         times: np.ndarray = np.maximum.accumulate(np.maximum(batch.ts_recv if self._live else batch.ts_event, self.ts))
         return times
 
-    def _apply(self, batch: DepthBatch, times: np.ndarray, count: int) -> None:
+    def apply(self, batch: DepthBatch, times: np.ndarray, count: int) -> None:
+        """Apply a batch, the first `count` rows of one whose `times` are these."""
         self.engine.apply(batch, "recv" if self._live else "event")
         self.pipeline.seq = int(batch.seq[-1])
         self.ts = int(times[count - 1])

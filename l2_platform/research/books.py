@@ -29,19 +29,18 @@ def book(
 
     `at`: a datetime, or text like `2026-11-20T10:00:00` (New York time without an offset): receive time of live streams, the feed's own
     time of imports. `seq` and `ts` are of the last message of the stream that is in it, `trust` is building, good or suspect. `levels`:
-    1 to 50. InputError tells what there is when symbol, stream or instant name nothing.
+    1 to 50. With a book index of the date (`l2 book index`) it takes milliseconds, without one seconds. InputError tells what there
+    is when symbol, stream or instant name nothing.
     """
     settings = settings or load_settings()
     instant = instant_of(at, "at")
     if not 1 <= levels <= LEVELS_MAX:
         raise InputError(f"levels: {levels} is not from 1 to {LEVELS_MAX}")
     prepare_numba(settings.cache_dir / "numba")
-    from l2_platform.replay.books import BookReader  # compiled code: after its cache has a place
+    from l2_platform.replay.book_index import book_at  # compiled code: after its cache has a place
 
     name, session_date = _place(settings, symbol, instant, stream)
-    reader = BookReader(settings, name, session_date, from_checkpoint=False, levels=levels)
-    reader.advance_to(instant)
-    view = reader.view(symbol, levels)
+    view = book_at(settings, symbol, instant, name, session_date, levels=levels)
     rows = max(len(view.bids), len(view.asks))
 
     def side(index: int, source: list[tuple[int, int, int]]) -> list[Any]:

@@ -52,9 +52,11 @@ class DepthDecoder:
             )  # fmt: skip
             if status != FULL:
                 break
-            # The kernel stopped before a line: either a new symbol or a two-sided row had no room.
-            self._index.grow()
-            pairs = _doubled(pairs[0]), np.concatenate([pairs[1], np.empty_like(pairs[1])])
+            # The kernel stopped before a line: either a two-sided row or a new symbol had no room. The symbols' room stays for good.
+            if cursor[4] >= len(pairs[1]):
+                pairs = _doubled(pairs[0]), np.concatenate([pairs[1], np.empty_like(pairs[1])])
+            else:
+                self._index.grow()
         self._index.push()
         held = int(cursor[4])
         if held:

@@ -50,7 +50,7 @@ def test_definitions_load_for_every_kind_of_settings(tmp_path, changes):
 def test_every_asset_tells_what_it_is_and_who_owns_it(definitions):
     specs = definitions.resolve_all_asset_specs()
     assert {spec.key.to_user_string() for spec in specs} == TABLES | {
-        "archive", "backfilled_day", "rebuilt_tables", "closed_day",
+        "archive", "backfilled_day", "rebuilt_tables", "closed_day", "book_index",
         "journal", "warehouse", "deliveries/clickhouse", "deliveries/jsonl", "services/sealer", "feeds/simulator",
         "services/process_manager", "collectors/iqfeed-depth-0", "collectors/iqfeed-level1-0", "collectors/iqfeed-admin-0",
     }  # fmt: skip

@@ -204,6 +204,16 @@ def test_thousands_of_symbols_get_numbers_in_their_order():
     assert batch.symbol.tolist() == [*range(9000), *reversed(range(9000))]
 
 
+def test_many_lines_of_two_sides_make_room_for_them_alone():
+    decoder = DepthDecoder(SymbolTable())
+    lines = [f"2,MSFT,MM{number:02d},10.0,10.1,1,2,10:00:00.000000,2024-01-02,52,10:00:00.000000,T,T," for number in range(40)]
+    room = len(decoder._index.hashes)
+    for _ in range(30):
+        batch = decoder.decode(block_of("\r\n".join(lines).encode()))
+        assert len(batch.pair_row) == 40
+    assert len(decoder._index.hashes) == room
+
+
 def test_symbols_numbered_elsewhere_keep_their_numbers():
     symbols = SymbolTable(["B", "A"])
     decoder = DepthDecoder(symbols)
