@@ -16,8 +16,10 @@ CHECK_EVERY_NS: Final = 300 * NS
 """An unchanged verdict is reported again after this, ns."""
 NUMBERS_EVERY_NS: Final = 60 * NS
 """Numbers are reported this often, ns."""
-PURSE: Final = 12.0
-"""Changes that a worker may report at once."""
+PURSE: Final = 40.0
+"""Changes that a worker may report at once: a death and the return from it are four to eight."""
+NOT_KNOWN: Final = "not known"
+"""What cannot be judged while the process is gone: no change by itself, check `alive` tells it."""
 COIN_NS: Final = 360 * NS
 """A coin comes back after this: ten an hour, ns."""
 COUNTERS: Final = ("lines", "bytes", "rows", "requests")
@@ -71,7 +73,7 @@ def reports_of(report: Report, kept: Any, now_ns: int) -> tuple[list[Event], dic
         elif now_ns - at_ns >= CHECK_EVERY_NS or at_ns > now_ns:
             events.append(CheckEvent(report.worker, check, verdict))
             at_ns = now_ns if at_ns > now_ns or now_ns - at_ns >= 2 * CHECK_EVERY_NS else at_ns + CHECK_EVERY_NS
-        elif last != said and coins >= (1 if _is_worse(last, said) else 2):
+        elif last != said and verdict.state != NOT_KNOWN and coins >= (1 if _is_worse(last, said) else 2):
             events.append(CheckEvent(report.worker, check, verdict))
             coins -= 1
         else:

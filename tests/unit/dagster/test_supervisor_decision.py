@@ -244,6 +244,12 @@ def test_a_day_of_twenty_workers_is_at_most_60_000_events(case, hours):
     assert 40_000 * hours / 24 < count <= (60_000 - once) * hours / 24 + once, count
 
 
+def test_five_deaths_in_a_row_are_shown_with_their_returns():
+    seen, _ = run(lambda tick: ({"w": W}, {"w": pulse(exists=tick % 2 == 0)}), 11)
+    shown = [event.verdict.passed for _, _, events in seen for event in events if isinstance(event, CheckEvent) and event.check == "alive"]
+    assert shown == [True, False] * 5 + [True]
+
+
 def test_flapping_worker_is_left_red_and_does_not_silence_its_neighbour():
     def at(tick):
         flapping = pulse(exists=tick % 2 == 0)
