@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Final
 import dagster as dg
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
+from l2_platform.assets.archive import GROUP as ARCHIVE
 from l2_platform.assets.failures import TRANSIENT_RETRY, explained_failures
 from l2_platform.assets.partitions import key_date, number_of
 from l2_platform.assets.plots import bytes_text, markdown_table, time_text
 from l2_platform.assets.rebuild import REBUILD_POOL
-from l2_platform.assets.workers import OWNER, RECORD
+from l2_platform.assets.workers import OWNER
 from l2_platform.resources.session_dates import SessionDatesResource
 
 if TYPE_CHECKING:
@@ -33,7 +34,8 @@ def build_close_asset(partitions: dg.DailyPartitionsDefinition, deps: list[dg.As
             "reason were rebuilt, and rows, bytes, hashes and times are recorded in table daily_reports. Closing again measures again. "
             "When red: the checks say what it waited for or what was wrong; mend that, then materialize it again."
         ),
-        group_name=RECORD, owners=[OWNER], kinds={"clickhouse", "file", "python"}, partitions_def=partitions, deps=deps,
+        # not `record`: it reads the tables, and a group that is both before and after another has no place in a flow
+        group_name=ARCHIVE, owners=[OWNER], kinds={"clickhouse", "file", "python"}, partitions_def=partitions, deps=deps,
         retry_policy=TRANSIENT_RETRY, pool=REBUILD_POOL,
         check_specs=[
             dg.AssetCheckSpec(FINISHED, asset="closed_day", description="Every delivery has finished the date, and the sealer too."),

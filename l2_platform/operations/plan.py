@@ -148,7 +148,8 @@ def _dagster_parts(settings: Settings) -> list[Part]:
         ),
         Part(
             "dagster-webserver",
-            (str(tools / "dagster-webserver"), "-h", LOOPBACK, "-p", str(web), "-w", workspace),
+            # connections to PostgreSQL that it keeps are dead after a restart there, and the first click on each would fail
+            (str(tools / "dagster-webserver"), "-h", LOOPBACK, "-p", str(web), "-w", workspace, "--db-pool-recycle", "1"),
             Phase.DAGSTER, Health.WEBSERVER, ports=(web,), stop_s=8,
         ),
         Part(
