@@ -22,8 +22,8 @@ SEPARATOR: Final = "--"
 READY: Final = "ready"
 UNREADABLE: Final = frozenset({27, 32, 33, 40, 107, 117, 226, 228, 233, 246, 271, 354})
 """Codes of a server that finds its own files missing or damaged."""
-SETTINGS: Final = "min_parts_to_merge_at_once = 100000, auto_statistics_types = ''"
-"""Of staging tables: no merge there (the live table merges what it gets, in its own time), no statistics for rows that nobody asks."""
+SETTINGS: Final = "min_parts_to_merge_at_once = 100000, parts_to_delay_insert = 100000, parts_to_throw_insert = 100000"
+"""Of staging tables: no merge there (the live table merges what it gets, in its own time), and so as many parts as come."""
 
 
 @dataclass(frozen=True, slots=True)

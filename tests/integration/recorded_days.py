@@ -58,10 +58,9 @@ def deliver(settings: Settings, sinks: Iterable[str] = ("clickhouse",), streams:
             follower = make_follower(stream, sink, settings, clock)
             idle = 0
             while idle < 20:
-                idle = 0 if follower.step() else idle + 1
-                assert not follower.error, follower.error
-                if idle:
-                    clock.sleep(0.005)
+                # a sink that is away for a moment is tried again
+                idle = 0 if follower.step() or follower.error else idle + 1
+                clock.sleep(0.005 if idle or follower.error else 0)
             follower.checkpoint()
         sink.close()
 

@@ -36,7 +36,7 @@ SINKS = ("clickhouse", "jsonl")
 @pytest.fixture(scope="module")
 def settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
     made = load_settings(
-        home=tmp_path_factory.mktemp("home"), warehouse=WarehouseSettings(idle_exit_s=120), ports={"base": free_base()},
+        home=tmp_path_factory.mktemp("home"), warehouse=WarehouseSettings(idle_exit_s=900), ports={"base": free_base()},
         delivery=DeliverySettings(discover_s=0.01), close=CloseSettings(wait_s=0.3, poll_s=0.05),
     )  # fmt: skip
     record_day(made, lines=1500)
@@ -128,12 +128,15 @@ def test_dates_that_cannot_be_closed_say_why(settings: Settings) -> None:
     assert not report.closed
 
 
-def materialize(settings: Settings, name: str, config: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any], dict[str, Any]]:
+def materialize(
+    settings: Settings, name: str, config: dict[str, Any] | None = None, tags: dict[str, str] | None = None
+) -> tuple[Any, dict[str, Any], dict[str, Any]]:
     definitions = build_definitions(settings)
     asset = next(item for item in definitions.assets or [] if isinstance(item, dg.AssetsDefinition) and dg.AssetKey(name) in item.keys)
     with dg.DagsterInstance.ephemeral() as instance:
         result = dg.materialize(
-            [asset], partition_key=KEY, instance=instance, raise_on_error=False, resources=dict(definitions.resources or {}),
+            [asset], partition_key=None if tags else KEY, instance=instance, raise_on_error=False, tags=tags,
+            resources=dict(definitions.resources or {}),
             run_config={"ops": {name: {"config": config}}} if config else None,
         )  # fmt: skip
         checks = {item.check_name: item for item in result.get_asset_check_evaluations()}
@@ -179,7 +182,7 @@ def test_wrong_run_config_fails_with_what_to_do(settings: Settings, config: dict
 
 def test_the_command_tells_tables_and_json_and_errors(settings: Settings, numba_cache: Any) -> None:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("L2_")}
-    environment |= {"L2_HOME": str(settings.home), "L2_PORTS__BASE": str(settings.ports.base), "L2_WAREHOUSE__IDLE_EXIT_S": "120"}
+    environment |= {"L2_HOME": str(settings.home), "L2_PORTS__BASE": str(settings.ports.base), "L2_WAREHOUSE__IDLE_EXIT_S": "900"}
     cache = settings.cache_dir / "numba"
     if not cache.exists():
         cache.parent.mkdir(parents=True, exist_ok=True)

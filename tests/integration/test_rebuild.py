@@ -37,7 +37,7 @@ WHERE = "session_date = '2025-07-25'"
 @pytest.fixture(scope="module")
 def settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
     made = load_settings(
-        home=tmp_path_factory.mktemp("home"), warehouse=WarehouseSettings(idle_exit_s=120), ports={"base": free_base()},
+        home=tmp_path_factory.mktemp("home"), warehouse=WarehouseSettings(idle_exit_s=900), ports={"base": free_base()},
         delivery=DeliverySettings(discover_s=0.01), rebuild=RebuildSettings(insert_rows=1000, diff_rows=1000, diff_keys=3),
     )  # fmt: skip
     record_day(made)

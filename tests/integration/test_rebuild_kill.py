@@ -47,7 +47,7 @@ IN_THE_SWAP = ("swapping depth_updates", "swapping feed_events", "dropping stagi
 @pytest.fixture(scope="module")
 def settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
     made = load_settings(
-        home=tmp_path_factory.mktemp("home"), warehouse=WarehouseSettings(idle_exit_s=120), ports={"base": free_base()},
+        home=tmp_path_factory.mktemp("home"), warehouse=WarehouseSettings(idle_exit_s=900), ports={"base": free_base()},
         delivery=DeliverySettings(discover_s=0.01), rebuild=RebuildSettings(insert_rows=1000),
     )  # fmt: skip
     record_day(made)
@@ -76,7 +76,7 @@ def run_until(settings: Settings, point: str, number: int, numba_cache: Any) -> 
     environment = {name: value for name, value in os.environ.items() if not name.startswith("L2_")}
     environment |= {
         "L2_HOME": str(settings.home), "L2_PORTS__BASE": str(settings.ports.base), "L2_REBUILD__INSERT_ROWS": "1000",
-        "L2_WAREHOUSE__IDLE_EXIT_S": "120",
+        "L2_WAREHOUSE__IDLE_EXIT_S": "900",
     }  # fmt: skip
     return subprocess.run(
         [sys.executable, "-c", END_AT, point, str(number), str(numba_cache.parent)], env=environment, capture_output=True, text=True,
