@@ -11,24 +11,35 @@ import dagster as dg
 
 from l2_platform.assets.archive import build_archive_asset
 from l2_platform.assets.backfill import build_backfill_asset, build_backfill_job, build_history_partitions
+from l2_platform.assets.bars import build_bar_assets
 from l2_platform.assets.book_index import build_book_index_asset
 from l2_platform.assets.close import build_close_asset, build_close_job
 from l2_platform.assets.jobs import build_control_job, build_measure_job
 from l2_platform.assets.journal import build_journal_asset
 from l2_platform.assets.partitions import build_partitions
+from l2_platform.assets.platform_health import build_platform_health
 from l2_platform.assets.rebuild import build_rebuild_asset, build_rebuild_job
 from l2_platform.assets.replay import build_replay_job
+from l2_platform.assets.reviews import (
+    build_dagster_storage,
+    build_day_report,
+    build_monthly_review,
+    build_weekly_review,
+)
 from l2_platform.assets.rollout import build_roll_job
 from l2_platform.assets.tables import build_table_assets
+from l2_platform.assets.universe import build_calendar_asset, build_universe_asset
 from l2_platform.assets.worker_checks import build_worker_checks
-from l2_platform.assets.workers import build_manager_spec, build_worker_specs, list_workers
-from l2_platform.clock import SystemClock
+from l2_platform.assets.workers import Worker, build_manager_spec, build_worker_specs, list_workers
+from l2_platform.clock import Clock, SystemClock
 from l2_platform.resources.history import HistoryResource
 from l2_platform.resources.journal import JournalResource
 from l2_platform.resources.process_manager import ProcessManagerResource
 from l2_platform.resources.session_dates import SessionDatesResource
 from l2_platform.resources.warehouse import WarehouseResource
-from l2_platform.sensors.measuring import build_hourly_schedule, build_new_date_sensor
+from l2_platform.sensors.measuring import build_hourly_schedule, build_new_date_sensor, build_symbols_sensor
+from l2_platform.sensors.notifying import build_notifying_sensors
+from l2_platform.sensors.schedules import CLOSE_RUN_S_MAX, Plan, asset_job, build_schedule, close_cron
 from l2_platform.sensors.supervisor import build_collector_supervisor
 from l2_platform.settings import Settings, load_settings
 
@@ -39,22 +50,22 @@ def build_definitions(settings: Settings, overrides: Mapping[str, Any] | None = 
     clock = replaced.pop("clock", SystemClock())
     workers = list_workers(settings)
     partitions = build_partitions(settings, clock.now_ns())
-    collectors = [worker.asset_key for worker in workers if worker.is_collector]
-    assets = [build_journal_asset(partitions, collectors)]
-    if settings.clickhouse.enabled:
-        store = [worker.asset_key for worker in workers if worker.name in {"warehouse", "deliver-clickhouse"}][-1]
-        assets += build_table_assets(partitions, [dg.AssetKey("journal"), store])
-    measure_day = build_measure_job(assets)
+    measured = _measured_assets(settings, workers, partitions)
+    measure_day = build_measure_job(measured)
     jobs: list[Any] = [build_control_job(workers), build_roll_job(), measure_day, build_replay_job()]
+    assets, plans = [*measured], _plans_of_health()
+    assets.append(build_dagster_storage(settings, clock))
     if settings.clickhouse.enabled:
-        tables = [key for asset in assets for key in asset.keys if key != dg.AssetKey("journal")]
-        assets = [*assets, build_archive_asset(partitions, tables, clock)]
-        rebuilt, closed = build_rebuild_asset(partitions, [dg.AssetKey("journal")]), build_close_asset(partitions, tables)
-        assets = [*assets, rebuilt, closed]
-        jobs += [build_rebuild_job(rebuilt), build_close_job(closed)]
+        rebuilt, dated = build_rebuild_asset(partitions, [dg.AssetKey("journal")]), _dated_assets(settings, partitions, measured, clock)
+        assets += [rebuilt, *dated, build_universe_asset(settings, clock), build_calendar_asset(settings, clock)]
+        assets += [build_weekly_review(settings), build_monthly_review(settings)]
+        jobs += [build_rebuild_job(rebuilt), build_close_job(dated[0])]
         backfilled = build_backfill_asset(build_history_partitions(settings, clock.now_ns()))
         assets, jobs = [*assets, backfilled], [*jobs, build_backfill_job(backfilled)]
-    assets = [*assets, build_book_index_asset(partitions)]
+        plans += _plans_of_days(settings, [*names_of(measured), "closed_day", "archive"], clock)
+    assets.append(build_book_index_asset(partitions))
+    promised = [key for asset in assets for key in asset.check_keys]
+    assets.append(build_platform_health(settings, workers, promised, clock))
     resources: dict[str, Any] = {
         "warehouse": WarehouseResource(settings=settings),
         "history": HistoryResource(settings=settings),
@@ -65,14 +76,90 @@ def build_definitions(settings: Settings, overrides: Mapping[str, Any] | None = 
     return dg.Definitions(
         assets=[*build_worker_specs(workers, settings), build_manager_spec(settings), *assets],
         asset_checks=build_worker_checks(workers, settings, clock),
-        jobs=jobs,
+        jobs=[*jobs, *(plan.job for plan in plans)],
         sensors=[
             build_collector_supervisor(settings, workers, clock),
             build_new_date_sensor(settings, measure_day, partitions, clock),
+            *build_notifying_sensors(settings, clock),
+            *([build_symbols_sensor(settings)] if settings.clickhouse.enabled else []),
         ],
-        schedules=[build_hourly_schedule(settings, measure_day, partitions, clock)],
+        schedules=[
+            build_hourly_schedule(settings, measure_day, partitions, clock),
+            *(build_schedule(plan, settings, partitions, clock) for plan in plans),
+        ],
         resources={**resources, **replaced},
     )
+
+
+def _measured_assets(
+    settings: Settings, workers: list[Worker], partitions: dg.DailyPartitionsDefinition
+) -> list[dg.AssetsDefinition]:
+    """Journal, tables and bars: what job `measure_day` looks at, in the order of the flow."""
+    assets = [build_journal_asset(partitions, [worker.asset_key for worker in workers if worker.is_collector])]
+    if settings.clickhouse.enabled:
+        store = [worker.asset_key for worker in workers if worker.name in {"warehouse", "deliver-clickhouse"}][-1]
+        deps = [dg.AssetKey("journal"), store]
+        assets += [*build_table_assets(partitions, deps, settings.delivery.lag_lines_max), *build_bar_assets(partitions)]
+    return assets
+
+
+def _dated_assets(
+    settings: Settings, partitions: dg.DailyPartitionsDefinition, measured: list[dg.AssetsDefinition], clock: Clock
+) -> list[dg.AssetsDefinition]:
+    """What is made of a session date that ended: closed first, then archived and reported."""
+    tables = [dg.AssetKey(name) for name in names_of(measured) if name != "journal"]
+    closed = build_close_asset(partitions, tables)
+    archive = build_archive_asset(partitions, [*tables, *closed.keys], clock)
+    return [closed, archive, build_day_report(settings, partitions, clock)]
+
+
+def names_of(assets: list[dg.AssetsDefinition]) -> list[str]:
+    """Names of assets, in order."""
+    return [key.to_user_string() for asset in assets for key in asset.keys]
+
+
+def _plans_of_health() -> list[Plan]:
+    health = "Judges every promise of the platform: see asset platform_health."
+    pruning = "Removes Dagster's old runs, ticks and events, and gives their room back: see asset dagster_storage."
+    return [
+        Plan(
+            "platform_health", "*/15 * * * *", "Every 15 minutes: judges every promise of the platform.",
+            asset_job("judge_platform", ["platform_health"], health),
+        ),
+        Plan(
+            "prune", "40 3 * * *", "Every night at 03:40: removes Dagster's old runs, ticks and events.",
+            asset_job("prune", ["dagster_storage"], pruning),
+        ),
+    ]  # fmt: skip
+
+
+def _plans_of_days(settings: Settings, closing: list[str], clock: Clock) -> list[Plan]:
+    margin = f"{settings.close.margin_s / 60:.0f} minutes after the session date ended"
+    return [
+        Plan(
+            "daily_close", close_cron(settings, clock.now_ns()),
+            f"{margin}: measures it, closes it (delivered, sealed, rebuilt where needed, recorded), archives it. Closed days: nothing.",
+            asset_job("daily_close", closing, "A date that ended: journal, tables, bars, closed_day, archive.", CLOSE_RUN_S_MAX),
+            dated=True,
+        ),
+        Plan(
+            "daily_health", "30 3 * * *",
+            "03:30: report of the last session date: rows and gaps. Closed days do nothing.",
+            asset_job("daily_health", ["day_report"], "One session date: rows beside the date before, and every gap."), dated=True,
+        ),
+        Plan(
+            "daily_records", "20 3 * * *", "03:20: records symbols that changed, and the sessions of the year ahead.",
+            asset_job("daily_records", ["universe", "session_calendar"], "Symbols that are wanted, and the calendar a year ahead."),
+        ),
+        Plan(
+            "weekly_review", "0 9 * * 6", "Saturdays 09:00: reads the journal of the week again, measures disk and tables.",
+            asset_job("review_week", ["weekly_review"], "Every byte of the week's journal, and the room that is left.", CLOSE_RUN_S_MAX),
+        ),
+        Plan(
+            "monthly_review", "0 10 1 * *", "The first of each month 10:00: growth of the stored data, and for how long there is room.",
+            asset_job("review_month", ["monthly_review"], "Growth by session date, and the dates that are left."),
+        ),
+    ]  # fmt: skip
 
 
 defs = build_definitions(load_settings())

@@ -255,6 +255,8 @@ class DeliverySettings(Section):
     """How often new streams and dates are looked for, s."""
     quarantine_rows_max: int = Field(default=1000, ge=1, le=100_000)
     """Most refused rows of one sink and session date that are put aside; at the next one the stream stops and says so."""
+    lag_lines_max: int = Field(default=100_000, ge=0, le=1 << 40)
+    """A table of a running date counts as delivered while it is at most this many lines behind the journal."""
 
 
 class JsonlSettings(Section):
@@ -367,6 +369,10 @@ class CloseSettings(Section):
     """How long a close waits for the sinks to reach the journal's end, and for the sealer, together, s."""
     poll_s: float = Field(default=1.0, gt=0, le=60)
     """Time between two looks, s."""
+    margin_s: float = Field(default=1800.0, ge=0, le=43_200)
+    """Schedule `daily_close` runs this long after a session date ended, s."""
+    due_s: Seconds = 10_800.0
+    """A session date that ended longer ago and is not closed turns `platform_health` red, s."""
 
 
 class ArchiveSettings(Section):
@@ -496,6 +502,8 @@ class DiskSettings(Section):
     """Below this JSONL is shed; below a quarter everything but the recording stops; below a sixteenth recording waits, bytes."""
     check_s: Seconds = 5.0
     """Time between two looks, s."""
+    dates_min: float = Field(default=5.0, ge=0, le=10_000)
+    """With room for fewer further session dates `platform_health` is red."""
 
     @property
     def recording_bytes(self) -> int:
@@ -541,6 +549,38 @@ class DagsterSettings(Section):
     """Start Dagster with `l2 up`."""
     storage: Literal["sqlite", "postgres"] = "sqlite"
     """Run and event storage; postgres reads DAGSTER_PG_* (see docs/operations.md)."""
+    room_dates: int = Field(default=5, ge=1, le=250)
+    """Growth a session date is the mean over so many complete ones."""
+    keep_runs_days: int = Field(default=30, ge=1, le=3650)
+    """Runs that ended longer ago are deleted with their logs, but for the newest of each asset and partition."""
+    keep_events_days: int = Field(default=7, ge=1, le=3650)
+    """Events that belong to no run (heartbeat numbers, verdicts) are deleted after so many days, but for the newest of each."""
+    prune_rows_max: int = Field(default=200_000, ge=1000, le=100_000_000)
+    """Most events that one pruning run deletes; the next one goes on."""
+    prune_runs_max: int = Field(default=2000, ge=1, le=1_000_000)
+    """Most runs that one pruning run deletes."""
+
+
+class NotifySettings(Section):
+    """Who is told when a run or a check fails."""
+
+    urls: SecretStr = SecretStr("")
+    """Receivers as URLs of the library apprise, separated by spaces: `mailto://user:password@example.com`, `jsons://host/path`,
+    `slack://…`; empty: nobody. Rather in a file that L2_NOTIFY__URLS_FILE names."""
+    errors_only: bool = True
+    """Tell of failed promises (ERROR) only; else of warnings too."""
+    group_s: float = Field(default=120.0, ge=0, le=86_400)
+    """After a message, what happens within this goes into the next one, s; the first one goes at once."""
+    repeat_s: Seconds = 3600.0
+    """The same cause is told again after this, s; what happened in between is counted in that message."""
+    hour_max: int = Field(default=20, ge=1, le=1000)
+    """Most messages an hour; what does not fit waits and is counted in the next one."""
+    causes_max: int = Field(default=200, ge=1, le=10_000)
+    """Causes that are remembered and told in one message; further ones are counted only."""
+    timeout_s: Seconds = 20.0
+    """A receiver that does not take a message within this is tried again, s."""
+    attempts_max: int = Field(default=5, ge=1, le=100)
+    """A message is given up after so many attempts; the log says so."""
 
 
 class LogSettings(Section):
@@ -610,6 +650,8 @@ class Settings(BaseSettings):
     """Processes."""
     dagster: DagsterSettings = DagsterSettings()
     """Web UI."""
+    notify: NotifySettings = NotifySettings()
+    """Messages to people."""
     log: LogSettings = LogSettings()
     """Logs."""
 
@@ -750,7 +792,7 @@ def variable_of(path: str) -> str:
 
 
 def _secret_variables() -> set[str]:
-    return {variable_of(path) for path in ("feed.login", "feed.password", "clickhouse.password")}
+    return {variable_of(path) for path in ("feed.login", "feed.password", "clickhouse.password", "notify.urls")}
 
 
 def _reject_unknown(environment: Mapping[str, str]) -> None:

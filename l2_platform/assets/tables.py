@@ -30,8 +30,18 @@ from l2_platform.warehouse.queries import (
 )
 
 HAS_ROWS, SEQ_IS_UNIQUE, JOURNAL_DELIVERED = "has_rows", "seq_is_unique", "journal_delivered"
-LAG_LINES_MAX: Final = 100_000
-"""A running date counts as delivered while the warehouse is at most this many lines behind the journal."""
+MADE_FROM: Final[Mapping[str, str]] = {"book_snapshots": "depth_updates"}
+"""Table → the table whose messages it shows in another way; both come from the same pass over the journal."""
+_SIDES: Final = ("kind", "side", "order_id", "mmid", "priority")
+LINEAGE: Final[Mapping[str, Mapping[str, tuple[str, ...]]]] = {
+    "book_snapshots": {
+        **{name: (name,) for name in ("stream", "session_date", "seq", "symbol", "ts_event", "ts_recv", "source", "trust")},
+        **dict.fromkeys(("bid_px", "ask_px"), ("price", *_SIDES)),
+        **dict.fromkeys(("bid_sz", "ask_sz", "total_bid_size", "total_ask_size"), ("size", *_SIDES)),
+        **dict.fromkeys(("bid_ct", "ask_ct"), ("order_count", *_SIDES)),
+    }
+}  # fmt: skip
+"""Table → column → columns of the table that it is made from."""
 
 DESCRIPTIONS: Final[Mapping[str, str]] = {
     "depth_updates": "Every message that may change a book, one row a line, with the trust of the book after it.",
@@ -42,13 +52,18 @@ DESCRIPTIONS: Final[Mapping[str, str]] = {
 }
 
 
-def build_table_assets(partitions: dg.DailyPartitionsDefinition, deps: list[dg.AssetKey]) -> list[dg.AssetsDefinition]:
-    """One asset per table of the warehouse."""
-    return [_table_asset(shape, partitions, deps) for shape in SHAPES.values()]
+def build_table_assets(
+    partitions: dg.DailyPartitionsDefinition, deps: list[dg.AssetKey], lag_lines_max: int
+) -> list[dg.AssetsDefinition]:
+    """One asset per table of the warehouse; `lag_lines_max`: lines that the table of a running date may be behind the journal."""
+    made_from = {name: [dg.AssetKey(upper)] for name, upper in MADE_FROM.items()}
+    return [
+        _table_asset(shape, partitions, made_from.get(shape.name, deps), lag_lines_max) for shape in SHAPES.values()
+    ]
 
 
 def _table_asset(
-    shape: TableShape, partitions: dg.DailyPartitionsDefinition, deps: list[dg.AssetKey]
+    shape: TableShape, partitions: dg.DailyPartitionsDefinition, deps: list[dg.AssetKey], lag_lines_max: int
 ) -> dg.AssetsDefinition:
     @dg.asset(
         name=shape.name,
@@ -57,7 +72,7 @@ def _table_asset(
             f"session date. When red: the failed check says what to do; see also deliveries/clickhouse and warehouse."
         ),
         group_name=TABLES, owners=[OWNER], kinds={"clickhouse", "table"}, partitions_def=partitions, deps=deps,
-        retry_policy=TRANSIENT_RETRY, check_specs=_check_specs(shape),
+        retry_policy=TRANSIENT_RETRY, check_specs=_check_specs(shape, lag_lines_max),
     )  # fmt: skip
     def measured_table(
         context: dg.AssetExecutionContext, warehouse: WarehouseResource, journal: JournalResource
@@ -77,13 +92,13 @@ def _table_asset(
             recorded = [item for item in journal.survey(number_of(day)) if shape.channel in item.stream]
         return dg.MaterializeResult(
             metadata=_metadata(facts, rates, columns, warehouse.database, day),
-            check_results=[_has_rows(facts, recorded), _seq_is_unique(facts), _journal_delivered(recorded, delivered)],
+            check_results=[_has_rows(facts, recorded), _seq_is_unique(facts), _journal_delivered(recorded, delivered, lag_lines_max)],
         )
 
     return measured_table
 
 
-def _check_specs(shape: TableShape) -> list[dg.AssetCheckSpec]:
+def _check_specs(shape: TableShape, lag_lines_max: int) -> list[dg.AssetCheckSpec]:
     return [
         dg.AssetCheckSpec(HAS_ROWS, asset=shape.name, description="The date has rows in this table."),
         dg.AssetCheckSpec(
@@ -91,7 +106,7 @@ def _check_specs(shape: TableShape) -> list[dg.AssetCheckSpec]:
         ),
         dg.AssetCheckSpec(
             JOURNAL_DELIVERED, asset=shape.name,
-            description=f"The warehouse has reached the journal: all of a closed date, of a running one all but {LAG_LINES_MAX:,} lines.",
+            description=f"The warehouse has reached the journal: all of a closed date, of a running one all but {lag_lines_max:,} lines.",
         ),
     ]  # fmt: skip
 
@@ -104,13 +119,15 @@ def _metadata(
         "dagster/row_count": dg.MetadataValue.int(facts.table_rows),
         "dagster/partition_row_count": dg.MetadataValue.int(total.rows if total else 0),
         "dagster/table_name": dg.MetadataValue.text(f"{database}.{facts.table}"),
-        "dagster/column_schema": dg.MetadataValue.table_schema(_schema(columns)),
+        "dagster/column_schema": dg.MetadataValue.table_schema(schema_of(columns)),
         "bytes_on_disk": dg.MetadataValue.int(facts.bytes_on_disk),
         "parts": dg.MetadataValue.int(facts.parts),
         "look": dg.MetadataValue.md(
             f"`l2 sql \"SELECT * FROM {database}.{facts.table} WHERE session_date = '{day}' LIMIT 20\"`"  # noqa: S608 - for a person
         ),
     }
+    if facts.table in LINEAGE:
+        metadata["dagster/column_lineage"] = dg.MetadataValue.column_lineage(lineage_of(facts.table, columns))
     if total is None:
         return metadata
     metadata |= {
@@ -129,7 +146,8 @@ def _metadata(
     return metadata
 
 
-def _schema(columns: list[tuple[str, str, str]]) -> dg.TableSchema:
+def schema_of(columns: list[tuple[str, str, str]]) -> dg.TableSchema:
+    """(name, type, comment) of each column as the UI shows them."""
     return dg.TableSchema(
         columns=[
             dg.TableColumn(
@@ -140,6 +158,14 @@ def _schema(columns: list[tuple[str, str, str]]) -> dg.TableSchema:
             )
             for name, kind, comment in columns
         ]
+    )
+
+
+def lineage_of(table: str, columns: list[tuple[str, str, str]]) -> dg.TableColumnLineage:
+    """What each column is made of; columns without an entry are left out."""
+    upper, known = dg.AssetKey(MADE_FROM[table]), LINEAGE[table]
+    return dg.TableColumnLineage(
+        {name: [dg.TableColumnDep(upper, column) for column in known[name]] for name, _, _ in columns if name in known}
     )
 
 
@@ -181,11 +207,13 @@ def _seq_is_unique(facts: TableFacts) -> dg.AssetCheckResult:
     )
 
 
-def _journal_delivered(recorded: list[StreamDay], delivered: Mapping[str, int]) -> dg.AssetCheckResult:
+def _journal_delivered(
+    recorded: list[StreamDay], delivered: Mapping[str, int], lag_lines_max: int
+) -> dg.AssetCheckResult:
     lags = {item.stream: item.seq_last - delivered.get(item.stream, 0) for item in recorded}
     late = {
         item.stream: lags[item.stream] for item in recorded
-        if lags[item.stream] > (0 if item.closed else LAG_LINES_MAX)
+        if lags[item.stream] > (0 if item.closed else lag_lines_max)
     }  # fmt: skip
     rows = [
         (

@@ -10,6 +10,7 @@ from l2_platform.assets.partitions import current_key, date_of, recorded_dates
 from l2_platform.clock import Clock
 from l2_platform.market.sessions import load_calendar
 from l2_platform.monitoring.heartbeat import read_heartbeat
+from l2_platform.operations.intents import symbols_mtime_ns
 from l2_platform.settings import Settings
 
 HOURLY: Final = "5 * * * *"
@@ -96,3 +97,25 @@ def build_new_date_sensor(
         return dg.SensorResult(run_requests=requests, cursor=cursor)
 
     return new_session_date
+
+
+def build_symbols_sensor(settings: Settings) -> dg.SensorDefinition:
+    """Records a changed symbols file at once, so that `universe` knows every version that stayed for half a minute."""
+
+    @dg.sensor(
+        name="symbols_changed",
+        description="The symbols file changed: records which symbols are wanted from now on (asset universe).",
+        minimum_interval_seconds=NEW_DATE_S,
+        job_name="daily_records",
+        default_status=dg.DefaultSensorStatus.RUNNING,
+    )
+    def symbols_changed(context: dg.SensorEvaluationContext) -> dg.SensorResult:
+        stamp = str(symbols_mtime_ns(settings))
+        warehouse = read_heartbeat(settings.run_dir / "heartbeats" / "deliver-clickhouse.json")
+        if stamp in {"0", context.cursor}:
+            return dg.SensorResult(skip_reason="the symbols are the recorded ones", cursor=context.cursor)
+        if warehouse is None or not warehouse.alive():
+            return dg.SensorResult(skip_reason="deliver-clickhouse does not run: recorded when it does", cursor=context.cursor)
+        return dg.SensorResult(run_requests=[dg.RunRequest(run_key=f"symbols:{stamp}")], cursor=stamp)
+
+    return symbols_changed

@@ -178,3 +178,20 @@ def delivered_seqs(client: Client, database: str, session_date: date) -> dict[st
     sql = f"""
         SELECT stream, max(seq) FROM {database}.delivery_positions WHERE session_date = {{day:Date}} GROUP BY stream"""  # noqa: S608 - name is ours
     return {str(stream): int(seq) for stream, seq in client.query(sql, parameters={"day": session_date}).result_rows}
+
+
+def bytes_of_dates(client: Client, database: str) -> dict[int, int]:
+    """Session date (YYYYMMDD) → bytes on disk of its rows in all market tables."""
+    sql = """
+        SELECT toUInt32(replaceAll(substring(partition, 3, 10), '-', '')) AS day, sum(bytes_on_disk) FROM system.parts
+        WHERE active AND database = {database:String} AND match(partition, '^\\(.[0-9]{4}-[0-9]{2}-[0-9]{2}') GROUP BY day"""
+    return {int(day): int(size) for day, size in client.query(sql, parameters={"database": database}).result_rows}
+
+
+def table_parts(client: Client, database: str) -> list[tuple[str, int, int, int]]:
+    """(table, active parts, rows, bytes on disk) of every table, the largest first."""
+    sql = """
+        SELECT table, count() AS parts, sum(rows) AS all_rows, sum(bytes_on_disk) AS size FROM system.parts
+        WHERE active AND database = {database:String} GROUP BY table ORDER BY size DESC"""
+    rows = client.query(sql, parameters={"database": database}).result_rows
+    return [(str(table), int(parts), int(count), int(size)) for table, parts, count, size in rows]

@@ -111,7 +111,9 @@ def test_stack_shows_assets_and_sensor_reports_checks(stack):
     execution = wait_for(reported, "the sensor's check evaluation")
     assert execution["evaluation"]["description"]
     sensors = {item["name"]: item["sensorState"]["status"] for item in ask(web, SENSORS)["sensorsOrError"]["results"]}
-    assert sensors == {"collector_supervisor": "RUNNING", "new_session_date": "RUNNING"}
+    assert sensors == dict.fromkeys(
+        ("collector_supervisor", "new_session_date", "symbols_changed", "notify_run_failures", "notify_check_failures"), "RUNNING"
+    )
 
 
 @pytest.mark.skipif(not CHROMIUM.exists(), reason="needs chromium")

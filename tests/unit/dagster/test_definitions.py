@@ -9,7 +9,9 @@ import dagster as dg
 import pytest
 import yaml
 
+from l2_platform.assets.groups import GROUPS
 from l2_platform.assets.jobs import choose_workers
+from l2_platform.assets.platform_health import PROMISES
 from l2_platform.assets.workers import list_workers
 from l2_platform.clock import SystemClock
 from l2_platform.definitions import build_definitions
@@ -21,6 +23,7 @@ from l2_platform.settings import Settings
 
 ROOT = Path(__file__).parents[3]
 TABLES = {"depth_updates", "quotes", "trades", "book_snapshots", "feed_events"}
+BARS = {"bars_1s", "bars_5s", "bars_1m", "bars_daily"}
 CHECKS = {"has_rows", "seq_is_unique", "journal_delivered"}
 
 
@@ -50,7 +53,8 @@ def test_definitions_load_for_every_kind_of_settings(tmp_path, changes):
 
 def test_every_asset_tells_what_it_is_and_who_owns_it(definitions):
     specs = definitions.resolve_all_asset_specs()
-    assert {spec.key.to_user_string() for spec in specs} == TABLES | {
+    assert {spec.key.to_user_string() for spec in specs} == TABLES | BARS | {
+        "universe", "session_calendar", "platform_health", "dagster_storage", "day_report", "weekly_review", "monthly_review",
         "archive", "backfilled_day", "rebuilt_tables", "closed_day", "book_index",
         "journal", "warehouse", "deliveries/clickhouse", "deliveries/jsonl", "services/sealer", "feeds/simulator",
         "services/process_manager", "collectors/iqfeed-depth-0", "collectors/iqfeed-level1-0", "collectors/iqfeed-admin-0",
@@ -61,7 +65,7 @@ def test_every_asset_tells_what_it_is_and_who_owns_it(definitions):
         assert "red" in (spec.description or ""), f"{name}: what to do when red"
         assert spec.owners, name
         assert spec.kinds, name
-        assert spec.group_name in {"archive", "collect", "record", "tables"}, name
+        assert spec.group_name in GROUPS, name
 
 
 def test_checks_are_where_the_promises_are(definitions):
@@ -75,7 +79,11 @@ def test_checks_are_where_the_promises_are(definitions):
     expected |= {(name, check) for name in following for check in ("spec_applied", "lag", "gaps")}
     expected |= {(table, check) for table in TABLES for check in CHECKS}
     closed = {("closed_day", name) for name in ("everything_is_delivered", "journal_is_sealed", "tables_agree_with_journal")}
-    assert found == expected | closed | {("journal", "is_recorded"), ("backfilled_day", "nothing_failed")}
+    expected |= {(view, "bars_are_sound") for view in BARS}
+    expected |= {("platform_health", name) for name in PROMISES}
+    reviews = {("day_report", "no_gaps"), ("weekly_review", "journal_is_whole")}
+    reviews |= {(name, "room_lasts") for name in ("weekly_review", "monthly_review")}
+    assert found == expected | closed | reviews | {("journal", "is_recorded"), ("backfilled_day", "nothing_failed")}
 
 
 def test_groups_follow_each_other_without_a_circle(definitions):
@@ -97,14 +105,28 @@ def test_lineage_follows_the_flow(definitions):
 
 
 def test_sensors_and_schedules_run_without_a_click(definitions):
-    assert {sensor.name for sensor in definitions.sensors} == {"collector_supervisor", "new_session_date"}
+    assert {sensor.name for sensor in definitions.sensors} == {
+        "collector_supervisor", "new_session_date", "symbols_changed", "notify_run_failures", "notify_check_failures",
+    }  # fmt: skip
+    assert {schedule.name: schedule.cron_schedule for schedule in definitions.schedules} == {
+        "measure_day_hourly": "5 * * * *", "platform_health": "*/15 * * * *", "daily_close": "30 0 * * *", "daily_health": "30 3 * * *",
+        "daily_records": "20 3 * * *", "prune": "40 3 * * *", "weekly_review": "0 9 * * 6", "monthly_review": "0 10 1 * *",
+    }  # fmt: skip
+    assert {job.name for job in definitions.jobs} == {
+        "control_collector", "roll_symbols", "measure_day", "replay_day", "backfill_day", "rebuild", "close_day",
+        "judge_platform", "prune", "daily_close",
+        "daily_health", "daily_records", "review_week", "review_month",
+    }  # fmt: skip
     assert all(sensor.default_status is dg.DefaultSensorStatus.RUNNING for sensor in definitions.sensors)
     assert all(schedule.default_status is dg.DefaultScheduleStatus.RUNNING for schedule in definitions.schedules)
     assert all(schedule.execution_timezone for schedule in definitions.schedules)
 
 
 def test_loading_the_code_location_imports_no_great_expectations(tmp_path):
-    code = "import sys, l2_platform.definitions as d; assert d.defs; print('great_expectations' in sys.modules)"
+    code = (
+        "import sys, l2_platform.definitions as d; assert d.defs; "
+        "print(any(name in sys.modules for name in ('great_expectations', 'apprise', 'numba', 'polars')))"
+    )
     environment = {**os.environ, "L2_HOME": str(tmp_path)}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, cwd=ROOT, check=False)
     assert done.stdout.strip() == "False", done.stderr

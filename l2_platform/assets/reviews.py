@@ -1,0 +1,242 @@
+"""Assets made by schedules that look back: `day_report`, `weekly_review`, `monthly_review`, and `dagster_storage` (pruning).
+
+What does not belong here: when they run (`sensors/schedules.py`), closing a date (`close.py`).
+"""
+
+from collections.abc import Sequence
+from typing import Final
+
+import dagster as dg
+from sqlalchemy.exc import SQLAlchemyError
+
+from l2_platform.assets.failures import TRANSIENT_RETRY, explained_failures
+from l2_platform.assets.groups import OPERATE
+from l2_platform.assets.partitions import date_of, key_date, number_of
+from l2_platform.assets.plots import bytes_text, markdown_table
+from l2_platform.assets.workers import OWNER
+from l2_platform.clock import Clock
+from l2_platform.journal.layout import list_dates, list_streams
+from l2_platform.journal.verify import Finding, verify
+from l2_platform.operations.room import PARTS, Room, measure_room
+from l2_platform.operations.verdict import judge_room
+from l2_platform.resources.pruning import Pruned, prune
+from l2_platform.resources.warehouse import WarehouseResource
+from l2_platform.settings import Settings
+from l2_platform.warehouse.gaps import gaps_of
+from l2_platform.warehouse.queries import TABLES, bytes_of_dates, table_facts, table_parts
+
+WHOLE, ROOM, GAPLESS = "journal_is_whole", "room_lasts", "no_gaps"
+WEEK_DATES: Final = 5
+"""Session dates of a weekly review."""
+MONTH_DATES: Final = 21
+"""Session dates of a monthly review."""
+FINDINGS_SHOWN: Final = 20
+
+
+def build_day_report(settings: Settings, partitions: dg.DailyPartitionsDefinition, clock: Clock) -> dg.AssetsDefinition:
+    """Asset `day_report`."""
+
+    @dg.asset(
+        name="day_report",
+        description=(
+            "One session date the morning after: rows of every table beside those of the date before, and every gap with its length and "
+            "cause. When red: data is missing, the message says how much; l2 gaps lists it, l2 backfill may fetch it."
+        ),
+        group_name=OPERATE, owners=[OWNER], kinds={"clickhouse"}, partitions_def=partitions, deps=[dg.AssetKey("closed_day")],
+        retry_policy=TRANSIENT_RETRY,
+        check_specs=[dg.AssetCheckSpec(GAPLESS, asset="day_report", description="Nothing is missing on the date.")],
+    )  # fmt: skip
+    def day_report(context: dg.AssetExecutionContext, warehouse: WarehouseResource) -> dg.MaterializeResult:  # type: ignore[type-arg]  # as its neighbours
+        day = key_date(context.partition_key)
+        before = max((date for date in _recorded(settings) if date < number_of(day)), default=None)
+        with explained_failures(f"day_report {day}"):
+            client = warehouse.client()
+            try:
+                gaps = gaps_of(client, warehouse.database, day, clock.now_ns())
+                dates = [day] if before is None else [day, date_of(before)]
+                counts = {
+                    (name, date): table_facts(client, warehouse.database, shape, date).total
+                    for name, shape in TABLES.items()
+                    for date in dates
+                }
+            finally:
+                client.close()
+        rows = [(name, *(found.rows if (found := counts[name, date]) else 0 for date in dates)) for name in TABLES]
+        lost = sum(seconds for _, _, seconds, _ in gaps)
+        named = [(stream, "open" if is_open else "over", round(seconds, 1), cause) for stream, is_open, seconds, cause in gaps]
+        text = "No gap." if not gaps else f"{len(gaps)} gaps, {lost:,.1f} s together; l2 gaps --date {day} lists them."
+        return dg.MaterializeResult(
+            metadata={
+                "rows": dg.MetadataValue.md(markdown_table(("table", *(str(date) for date in dates)), rows)),
+                "gaps": _table(("stream", "now", "seconds", "cause"), named[:FINDINGS_SHOWN]),
+                "gap_count": dg.MetadataValue.int(len(gaps)), "gap_seconds": dg.MetadataValue.float(round(lost, 3)),
+                "look": dg.MetadataValue.md(f"`l2 gaps --date {day}`"),
+            },
+            check_results=[
+                dg.AssetCheckResult(check_name=GAPLESS, passed=not gaps, severity=dg.AssetCheckSeverity.WARN, description=text)
+            ],
+        )  # fmt: skip
+
+    return day_report
+
+
+def build_weekly_review(settings: Settings) -> dg.AssetsDefinition:
+    """Asset `weekly_review`."""
+
+    @dg.asset(
+        name="weekly_review",
+        description=(
+            f"The last {WEEK_DATES} session dates: every frame, block and hash of the journal is read again, and the room that is left is "
+            "measured, with the parts of every table. When red: the message names the damaged segments; l2 journal verify shows them all."
+        ),
+        group_name=OPERATE, owners=[OWNER], kinds={"file", "clickhouse"}, retry_policy=TRANSIENT_RETRY,
+        check_specs=[
+            dg.AssetCheckSpec(WHOLE, asset="weekly_review", description="Nothing in the journal of these dates is damaged or missing."),
+            dg.AssetCheckSpec(ROOM, asset="weekly_review", description="The disk has room for the next session dates."),
+        ],
+    )  # fmt: skip
+    def weekly_review(warehouse: WarehouseResource) -> dg.MaterializeResult:  # type: ignore[type-arg]  # as its neighbours
+        with explained_failures("weekly_review"):
+            dates = _recorded(settings)[-WEEK_DATES:]
+            findings = _verify(settings, dates)
+            room, parts = _measure(settings, warehouse)
+        text = f"{len(dates)} session dates are whole."
+        if findings:
+            text = f"{len(findings)} findings: {'; '.join(map(_named, findings[:5]))}. l2 journal verify shows them all."
+        table = [(item.stream, str(item.session_date), item.segment, item.kind, item.detail) for item in findings[:FINDINGS_SHOWN]]
+        whole = dg.AssetCheckResult(check_name=WHOLE, passed=not findings, description=text, metadata={"findings": len(findings)})
+        return dg.MaterializeResult(
+            metadata=_room_metadata(room, WEEK_DATES) | {
+                "dates": dg.MetadataValue.text(", ".join(map(str, dates)) or "none"),
+                "findings": _table(("stream", "date", "segment", "kind", "detail"), table),
+                "tables": _table(("table", "parts", "rows", "on disk"), parts),
+            },
+            check_results=[whole, _room_check(settings, room, WEEK_DATES)],
+        )  # fmt: skip
+
+    return weekly_review
+
+
+def build_monthly_review(settings: Settings) -> dg.AssetsDefinition:
+    """Asset `monthly_review`."""
+
+    @dg.asset(
+        name="monthly_review",
+        description=(
+            f"How the stored data grows: what each of the last {MONTH_DATES} session dates takes, by journal, tables, files and archive, "
+            "what Dagster and the logs take, and for how many dates there is room. When red: the disk will be full; the message says when."
+        ),
+        group_name=OPERATE, owners=[OWNER], kinds={"file", "clickhouse"}, retry_policy=TRANSIENT_RETRY,
+        check_specs=[dg.AssetCheckSpec(ROOM, asset="monthly_review", description="The disk has room for the next session dates.")],
+    )  # fmt: skip
+    def monthly_review(warehouse: WarehouseResource) -> dg.MaterializeResult:  # type: ignore[type-arg]  # as its neighbours
+        with explained_failures("monthly_review"):
+            room, _ = _measure(settings, warehouse)
+        rows = [
+            (str(date_of(date.session_date)), *(bytes_text(date.by_part[part]) for part in PARTS), bytes_text(date.total))
+            for date in room.dates[-MONTH_DATES:]
+        ]
+        other = [(name, bytes_text(size)) for name, size in room.other_bytes.items()]
+        return dg.MaterializeResult(
+            metadata=_room_metadata(room, MONTH_DATES) | {
+                "by_date": _table(("session date", *PARTS, "together"), rows),
+                "other": _table(("folder", "on disk"), other),
+            },
+            check_results=[_room_check(settings, room, MONTH_DATES)],
+        )  # fmt: skip
+
+    return monthly_review
+
+
+def build_dagster_storage(settings: Settings, clock: Clock) -> dg.AssetsDefinition:
+    """Asset `dagster_storage`."""
+    days = settings.dagster
+
+    @dg.asset(
+        name="dagster_storage",
+        description=(
+            f"Dagster's own storage, pruned: ended runs with their logs, and ticks, after {days.keep_runs_days} days, events without a run "
+            f"after {days.keep_events_days} days. The newest evidence of every asset, partition and check stays; each run removes a "
+            "bounded number. When red: the storage is locked or gone; nothing is half-done, run job prune again."
+        ),
+        group_name=OPERATE, owners=[OWNER], kinds={"python"}, retry_policy=TRANSIENT_RETRY,
+    )  # fmt: skip
+    def dagster_storage(context: dg.AssetExecutionContext) -> dg.MaterializeResult[None]:
+        try:
+            done = prune(context.instance, clock.now_ns(), days)
+        except SQLAlchemyError as error:
+            what = str(error.__cause__ or error).strip().splitlines()[0][:300]
+            raise dg.Failure(
+                f"Dagster's storage could not be pruned: {what}. What was removed until then stays removed. Is the storage "
+                "there, and not locked by another program? Then run job prune again.",
+            ) from error
+        return dg.MaterializeResult(metadata=_pruned_metadata(done))
+
+    return dagster_storage
+
+
+def _pruned_metadata(done: Pruned) -> dict[str, dg.MetadataValue]:
+    return {
+        "runs_removed": dg.MetadataValue.int(done.runs),
+        "old_runs_kept": dg.MetadataValue.int(done.runs_kept),
+        "events_removed": dg.MetadataValue.int(done.events),
+        "evaluations_removed": dg.MetadataValue.int(done.evaluations),
+        "ticks_removed": dg.MetadataValue.int(done.ticks),
+        "sqlite_bytes": dg.MetadataValue.int(done.bytes_after),
+        "sqlite_bytes_given_back": dg.MetadataValue.int(max(0, done.bytes_before - done.bytes_after)),
+        "complete": dg.MetadataValue.bool(done.complete),
+    }
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> dg.MetadataValue:
+    return dg.MetadataValue.md(markdown_table(header, rows) if rows else "none")
+
+
+def _recorded(settings: Settings) -> list[int]:
+    """Session dates that a stream of this instance recorded, in order."""
+    return sorted({date for stream in settings.streams for date in list_dates(settings.journal_dir, stream)})
+
+
+def _verify(settings: Settings, dates: list[int]) -> list[Finding]:
+    durable = settings.run_dir / "durable"
+    return [
+        finding
+        for stream in list_streams(settings.journal_dir)
+        for date in dates
+        if date in list_dates(settings.journal_dir, stream)
+        for finding in verify(settings.journal_dir, stream, date, durable_path=durable / stream)
+    ]
+
+
+def _named(finding: Finding) -> str:
+    return f"{finding.stream} {finding.session_date} segment {finding.segment}: {finding.detail}"
+
+
+def _measure(settings: Settings, warehouse: WarehouseResource) -> tuple[Room, list[tuple[str, int, int, str]]]:
+    if not settings.clickhouse.enabled:
+        return measure_room(settings, {}), []
+    client = warehouse.client()
+    try:
+        sizes = bytes_of_dates(client, warehouse.database)
+        parts = [(table, count, rows, bytes_text(size)) for table, count, rows, size in table_parts(client, warehouse.database)]
+    finally:
+        client.close()
+    return measure_room(settings, sizes), parts
+
+
+def _room_metadata(room: Room, dates: int) -> dict[str, dg.MetadataValue]:
+    growth, left = room.growth(dates), room.dates_left(dates)
+    found: dict[str, dg.MetadataValue] = {
+        "free_bytes": dg.MetadataValue.int(room.free_bytes),
+        "dagster_bytes": dg.MetadataValue.int(room.other_bytes.get("dagster", 0)),
+        "measured": dg.MetadataValue.text(f"{len(room.dates)} session dates, {bytes_text(sum(date.total for date in room.dates))}"),
+    }
+    if growth is not None and left is not None:
+        found["bytes_per_date"] = dg.MetadataValue.int(round(growth))
+        found["dates_left"] = dg.MetadataValue.float(round(left, 1))
+    return found
+
+
+def _room_check(settings: Settings, room: Room, dates: int) -> dg.AssetCheckResult:
+    promise = judge_room(room, dates, settings.disk.dates_min)
+    return dg.AssetCheckResult(check_name=ROOM, passed=promise.kept, description=promise.seen)

@@ -1,0 +1,118 @@
+"""The verdict over the platform: every promise with what was seen, folded from facts that are at hand. Pure.
+
+A promise that cannot be looked at is not kept: not knowing is a finding. What does not belong here: reading (assets, resources), telling
+people (`notifying.py`).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from l2_platform.operations.room import Room
+
+NAMED_MAX = 5
+"""Findings named in one message; the rest is counted."""
+DAY_S = 86_400
+
+
+@dataclass(frozen=True, slots=True)
+class Promise:
+    """One promise, as it is kept now."""
+
+    name: str
+    """The name of its check."""
+    kept: bool
+    seen: str
+    """What was seen, and what to do when it is not kept."""
+    serious: bool = True
+    """Not kept it turns the verdict red; else it is a warning."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something that one look found wrong."""
+
+    what: str
+    serious: bool
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """A gap of the running session date."""
+
+    stream: str
+    open: bool
+    seconds: float
+    cause: str
+
+
+def judge_findings(name: str, findings: Sequence[Finding], good: str) -> Promise:
+    """A promise that nothing serious was found; warnings are told beside it."""
+    worst = sorted(findings, key=lambda finding: not finding.serious)
+    if not worst:
+        return Promise(name, True, good)
+    named = "; ".join(f"{finding.what}: {finding.message}" for finding in worst[:NAMED_MAX])
+    more = f"; and {len(worst) - NAMED_MAX} more" if len(worst) > NAMED_MAX else ""
+    return Promise(name, False, named + more, serious=worst[0].serious)
+
+
+def judge_close(expected: int | None, closed: Sequence[int], since_end_s: float, allowed_s: float) -> Promise:
+    """The last session date that ended (YYYYMMDD; None: none was recorded yet) is closed within `allowed_s` of its end."""
+    name = "dates_are_closed"
+    if expected is None:
+        return Promise(name, True, "No session date has ended yet.")
+    if expected in closed:
+        return Promise(name, True, f"The last session date that ended, {expected}, is closed.")
+    hours = since_end_s / 3600
+    if since_end_s <= allowed_s:
+        return Promise(name, True, f"{expected} ended {hours:.1f} h ago; its close is due {allowed_s / 3600:.1f} h after the end.")
+    what = f"{expected} ended {hours:.1f} h ago and is not closed. Launch job daily_close for its partition and read what it says."
+    return Promise(name, False, what)
+
+
+def judge_room(room: Room, last: int, dates_min: float) -> Promise:
+    """There is room above the reserve, and for `dates_min` more session dates at the mean of the `last` ones."""
+    name = "disk_has_room"
+    free, reserve = room.free_bytes, room.reserve_bytes
+    left = room.dates_left(last)
+    told = f"{free / 2**30:,.1f} GiB are free, {reserve / 2**30:,.1f} GiB are the reserve"
+    rate = "" if left is None else f"; at {(room.growth(last) or 0) / 2**30:,.2f} GiB a session date that is room for {left:,.0f} more"
+    if free <= reserve:
+        return Promise(name, False, f"{told}: JSONL is given up, then the rest. Make room on the disk of L2_HOME.")
+    if left is not None and left < dates_min:
+        what = f"{told}{rate} ({dates_min:g} are wanted). Make room on the disk of L2_HOME, or archive and drop old dates."
+        return Promise(name, False, what)
+    return Promise(name, True, f"{told}{rate}.")
+
+
+def judge_daemons(ages_s: Mapping[str, float | None], allowed_s: float) -> Promise:
+    """Every daemon of Dagster gave a sign of life within `allowed_s`; None: it never did."""
+    name = "dagster_works"
+    late = {daemon: age for daemon, age in ages_s.items() if age is None or age > allowed_s}
+    if not late:
+        oldest = max((age for age in ages_s.values() if age is not None), default=0.0)
+        return Promise(name, True, f"{len(ages_s)} daemons, last sign of life {oldest:.0f} s ago at most.")
+    named = ", ".join(f"{daemon} ({'never' if age is None else f'{age:.0f} s ago'})" for daemon, age in late.items())
+    return Promise(name, False, f"No sign of life of {named}. Restart dagster-daemon (`l2 up`); log: logs/dagster-daemon.log.")
+
+
+def judge_gaps(gaps: Sequence[Gap] | None) -> Promise:
+    """No gap of the running date is open; those that closed are told as a warning. None: the ledger could not be read."""
+    name = "no_gaps_today"
+    if gaps is None:
+        return Promise(name, False, "The ledger of gaps cannot be read: the warehouse does not answer. See asset warehouse, check alive.")
+    if not gaps:
+        return Promise(name, True, "No gap on the running session date.")
+    seconds = sum(gap.seconds for gap in gaps)
+    named = ", ".join(f"{gap.stream} {gap.seconds:,.1f} s ({gap.cause})" for gap in gaps[:NAMED_MAX])
+    is_open = any(gap.open for gap in gaps)
+    what = f"{len(gaps)} gaps on the running session date, {seconds:,.1f} s together: {named}. `l2 gaps` lists them"
+    end = "; one is open: see the checks of its collector." if is_open else "; they are over, what is missing stays in the ledger."
+    return Promise(name, False, what + end, serious=is_open)
+
+
+def verdict(promises: Sequence[Promise]) -> str:
+    """`good`, `warnings` or `not good`."""
+    if any(not promise.kept and promise.serious for promise in promises):
+        return "not good"
+    return "good" if all(promise.kept for promise in promises) else "warnings"

@@ -1,0 +1,57 @@
+"""What the bar views hold for one session date; the rules of a bar are in the views themselves (migrations).
+
+What does not belong here: connections (client), facts of stored tables (queries).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date
+from typing import Final
+
+from clickhouse_connect.driver.client import Client
+
+BARS: Final[Mapping[str, str]] = {
+    "bars_1s": "second",
+    "bars_5s": "five seconds",
+    "bars_1m": "minute",
+    "bars_daily": "exchange date",
+}
+"""View → length of a bar, the short ones first."""
+
+
+@dataclass(frozen=True, slots=True)
+class BarFacts:
+    """One bar view and session date."""
+
+    bars: int
+    symbols: int
+    prints: int
+    """Prints that are in a bar."""
+    volume: int
+    """Sum of the bars' volume, shares or contracts."""
+    wrong: int
+    """Bars whose open or close is not between low and high, or without volume: none can be when the trades are right."""
+    streams: tuple[str, ...]
+
+
+def bar_facts(client: Client, database: str, view: str, session_date: date) -> BarFacts:
+    """Measure one view and date; raise ClickHouse errors as they are."""
+    sql = f"""
+        SELECT count() AS bars, uniqExact(symbol) AS symbols, sum(trade_count) AS all_prints, sum(volume) AS all_volume,
+               countIf(low > least(open, close) OR high < greatest(open, close) OR volume < 0) AS wrong,
+               arraySort(groupUniqArray(toString(stream))) AS streams
+        FROM {database}.{view} WHERE session_date = {{day:Date}}"""  # noqa: S608 - names are ours
+    row = next(iter(client.query(sql, parameters={"day": session_date}).named_results()))
+    return BarFacts(
+        int(row["bars"]), int(row["symbols"]), int(row["all_prints"]), int(row["all_volume"]), int(row["wrong"]),
+        tuple(str(stream) for stream in row["streams"]),
+    )  # fmt: skip
+
+
+def busiest(client: Client, database: str, view: str, session_date: date, limit: int) -> list[tuple[str, int, int]]:
+    """(symbol, bars, volume) of the symbols with most volume."""
+    sql = f"""
+        SELECT symbol, count() AS bars, sum(volume) AS total FROM {database}.{view}
+        WHERE session_date = {{day:Date}} GROUP BY symbol ORDER BY total DESC, symbol LIMIT {{limit:UInt32}}"""  # noqa: S608 - names are ours
+    rows = client.query(sql, parameters={"day": session_date, "limit": limit}).result_rows
+    return [(str(symbol), int(bars), int(volume)) for symbol, bars, volume in rows]
