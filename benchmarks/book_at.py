@@ -48,7 +48,7 @@ def book_at(ctx: Context) -> Result:
 def _measure(ctx: Context, shape: str) -> Row:
     settings = Settings(home=ctx.scratch / shape)
     stream = f"iqfeed-depth-import-0000b00{SHAPES.index(shape)}"
-    lines = int(ctx.options.get("lines", str(ctx.pick(4_000, 10_000_000))))
+    lines = int(ctx.options.get("lines", str(ctx.pick(20_000, 10_000_000))))
     count = int(ctx.options.get("questions", str(ctx.pick(50, 10_000))))
     market = GeneratedMarket(ctx.pick(10, 1_000), shape)
     settings.journal_dir.mkdir(parents=True)

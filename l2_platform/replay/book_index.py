@@ -138,7 +138,7 @@ class BookHistory:
         return rebuilt_book(self._settings, symbol, at_ns, stream, session_date, levels)
 
     def span(self, stream: str, session_date: int) -> tuple[int, int]:
-        """From the first to the last instant that the index of a date knows, ns UTC; BookIndexUnusable when there is none."""
+        """From about the first to the last instant that the index of a date knows, ns UTC; BookIndexUnusable when there is none."""
         with self._lock:
             opened = self._open(stream, session_date)
         if opened is None:
@@ -146,7 +146,7 @@ class BookHistory:
         times = opened.file.directory.units[:, 0]
         known = times[times != NULL_TS]
         last = int(opened.file.directory.head["time"])
-        return (int(known[0]) if len(known) else last), last
+        return (int(known[0]) if len(known) else last - 1_000_000_000), last
 
     def _tell(self, text: str) -> None:
         if text not in self._heard:
