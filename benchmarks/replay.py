@@ -14,6 +14,7 @@ from benchmarks.lines import SESSION_DATE, GeneratedMarket
 from benchmarks.stack import free_base
 from l2_platform.feeds.iqfeed.simulator.control import ask
 from l2_platform.journal.writer import JournalWriter
+from l2_platform.replay.warm import warm
 from l2_platform.settings import Settings
 
 STREAM = "iqfeed-depth-0"
@@ -34,6 +35,7 @@ def replay(ctx: Context) -> Result:
     market = GeneratedMarket(symbols, rate=2 * RATE)
     settings = Settings(home=ctx.scratch / "home", ports={"base": free_base()})
     _share_kernels(settings)
+    warm()
     kept = market.depth(int(RATE * seconds * 10))
     span_s = _record(settings, kept, ctx)
     rows: list[Row] = []
