@@ -1,10 +1,12 @@
 """Books from the index are the books of reading the journal from the beginning of the date, in every field, at any instant."""
 
+import gzip
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from l2_platform.journal.importing import write_finished_stream
 from l2_platform.journal.layout import date_folder, list_segments
 from l2_platform.replay.book_index import BookHistory, rebuilt_book
 from l2_platform.replay.book_index_build import build_index
@@ -98,6 +100,25 @@ def test_damage_of_the_journal_shows_as_in_the_rebuild(tmp_path: Path, seed: int
         files[1].path.unlink()
     build_index(settings, STREAM, DATE)
     assert_equal_answers(settings, journal, seed)
+
+
+@pytest.mark.parametrize("shape", ["order", "venue", "price"])
+def test_a_recorded_hour_of_a_real_stock(tmp_path: Path, market_data: Path, shape: str) -> None:
+    settings = settings_in(tmp_path)
+    settings.journal_dir.mkdir()
+    lines = gzip.decompress((market_data / f"aapl_2012-06-21_depth_by_{shape}.iqfeed.txt.gz").read_bytes()).splitlines(keepends=True)
+    frames = [(b"".join(lines[at : at + 200]), len(lines[at : at + 200]), at + 1, T0) for at in range(0, len(lines), 200)]
+    stream, day = "iqfeed-depth-import-00000000", 20120621
+    write_finished_stream(settings.journal_dir, stream, [(day, iter(frames))], context={}, calendar="XNYS")
+    assert build_index(settings, stream, day).complete
+    rng = np.random.default_rng(6)
+    opening = 1_340_285_400_000_000_000  # 09:30 New York
+    questions = [("AAPL", int(at)) for at in np.sort(rng.integers(opening, opening + 3_600_000_000_000, 300))]
+    with BookHistory(settings) as history:
+        assert [history.book_at(*question, stream, day, levels=50) for question in questions] == list(
+            views_at(settings, stream, day, questions, 50)
+        )
+        assert not history.slow
 
 
 def test_a_damaged_index_never_gives_a_wrong_answer(tmp_path: Path) -> None:
