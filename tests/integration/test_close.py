@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -34,11 +35,14 @@ SINKS = ("clickhouse", "jsonl")
 
 
 @pytest.fixture(scope="module")
-def settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
+def settings(tmp_path_factory: pytest.TempPathFactory, numba_cache: Path) -> Iterator[Settings]:
     made = load_settings(
         home=tmp_path_factory.mktemp("home"), warehouse=WarehouseSettings(idle_exit_s=900), ports={"base": free_base()},
         delivery=DeliverySettings(discover_s=0.01), close=CloseSettings(wait_s=0.3, poll_s=0.05),
     )  # fmt: skip
+    made.cache_dir.mkdir(parents=True)
+    # the kernels of this test run: compiling them once more takes a minute
+    (made.cache_dir / "numba").symlink_to(numba_cache.parent, target_is_directory=True)
     record_day(made, lines=1500)
     yield made
     record = read_record(record_path(made))
@@ -180,13 +184,9 @@ def test_wrong_run_config_fails_with_what_to_do(settings: Settings, config: dict
     )
 
 
-def test_the_command_tells_tables_and_json_and_errors(settings: Settings, numba_cache: Any) -> None:
+def test_the_command_tells_tables_and_json_and_errors(settings: Settings) -> None:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("L2_")}
     environment |= {"L2_HOME": str(settings.home), "L2_PORTS__BASE": str(settings.ports.base), "L2_WAREHOUSE__IDLE_EXIT_S": "900"}
-    cache = settings.cache_dir / "numba"
-    if not cache.exists():
-        cache.parent.mkdir(parents=True, exist_ok=True)
-        cache.symlink_to(numba_cache.parent, target_is_directory=True)
 
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-c", "from l2_platform.cli import main; main()", "rebuild", *arguments]
