@@ -156,20 +156,20 @@ def schedule_run(settings, name, at):
 
 def test_daily_close_asks_for_the_session_that_ended_and_honours_closed_days(tmp_path):
     settings = Settings(home=tmp_path, feed={"kind": "iqfeed"})
-    for date in ("20261125", "20261127"):
+    for date in ("20251126", "20251128"):
         (settings.journal_dir / "iqfeed-depth-0" / date).mkdir(parents=True)
     expected = {
-        "2026-11-26T01:45": "2026-11-25",  # Wednesday evening in New York
-        "2026-11-27T01:45": "2026-11-25",  # Thanksgiving: the last one, asked for already under the same key
-        "2026-11-28T01:45": "2026-11-27",  # half-day
-        "2026-11-29T01:45": "2026-11-27",  # Saturday
+        "2025-11-27T01:45": "2025-11-26",  # Wednesday evening in New York
+        "2025-11-28T01:45": "2025-11-26",  # Thanksgiving: the last one, asked for already under the same key
+        "2025-11-29T01:45": "2025-11-28",  # half-day
+        "2025-11-30T01:45": "2025-11-28",  # Saturday
     }
     for text, session in expected.items():
         at = datetime.fromisoformat(text).replace(tzinfo=UTC)
         requests = schedule_run(settings, "daily_close", at).run_requests
         assert [(request.run_key, request.partition_key) for request in requests] == [(f"daily_close:{session}", session)]
-    at = datetime(2026, 12, 1, 1, 45, tzinfo=UTC)
-    assert "nothing was recorded on 2026-11-30" in schedule_run(settings, "daily_close", at).skip_message
+    at = datetime(2025, 12, 2, 1, 45, tzinfo=UTC)
+    assert "nothing was recorded on 2025-12-01" in schedule_run(settings, "daily_close", at).skip_message
 
 
 def test_failed_run_and_its_recovery_are_events(instance):
