@@ -150,7 +150,7 @@ def test_locked_storage_is_a_clear_failure_and_a_retry_succeeds(settings, instan
 def schedule_run(settings, name, at):
     definitions = build_definitions(settings, {"clock": SetClock(at)})
     schedule = next(item for item in definitions.schedules if item.name == name)
-    context = dg.build_schedule_context(scheduled_execution_time=at)
+    context = dg.build_schedule_context(scheduled_execution_time=at, repository_def=definitions.get_repository_def())
     return schedule.evaluate_tick(context)
 
 
