@@ -1,6 +1,6 @@
 # Needs make and Python 3.11 or newer; uses uv when it is there. `make help` lists the targets.
 .DEFAULT_GOAL := help
-.PHONY: help setup up down status logs test faults soak check bench bench-compare clean lock
+.PHONY: help setup up down status logs test faults soak check bench bench-compare screenshots clean lock
 SHELL := /bin/sh
 PYTHON ?= python3
 VENV := .venv
@@ -69,6 +69,9 @@ bench: $(STAMP) ## measure every figure, make docs/benchmarks.md (ARGS="run book
 bench-compare: $(STAMP) ## measure REV and this checkout in turns, print ratios (REV=main~5, NAMES="book")
 	@test -n "$(REV)" || { echo "error: make bench-compare REV=main~5"; exit 1; }
 	@$(BIN)/python -m benchmarks compare $(REV) $(NAMES) $(ARGS)
+
+screenshots: $(STAMP) ## take the pictures of the web UI in docs/screenshots (needs chromium)
+	@$(BIN)/python -m tests.pages $(ARGS)
 
 clean: ## remove .venv and caches; recorded data (L2_HOME) stays
 	@rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .coverage build dist
