@@ -39,7 +39,7 @@ def check_states(instance: dg.DagsterInstance, keys: Iterable[dg.AssetCheckKey])
         if evaluation is not None:
             passed = record.status == AssetCheckExecutionRecordStatus.SUCCEEDED
             serious, message = evaluation.severity == dg.AssetCheckSeverity.ERROR, evaluation.description or ""
-        elif record.status == AssetCheckExecutionRecordStatus.EXECUTION_FAILED:
+        elif _ended_without(instance, record.run_id):
             passed, serious, message = False, True, "The check could not be evaluated; its run says why."
         else:
             continue
@@ -49,6 +49,12 @@ def check_states(instance: dg.DagsterInstance, keys: Iterable[dg.AssetCheckKey])
         )  # fmt: skip
         states.append(state)
     return sorted(states, key=lambda state: state.name)
+
+
+def _ended_without(instance: dg.DagsterInstance, run_id: str) -> bool:
+    """The run that was to evaluate a check is over, and did not."""
+    run = instance.get_run_by_id(run_id)
+    return run is not None and run.status in {dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED}
 
 
 def daemon_ages(instance: dg.DagsterInstance, now_s: float) -> dict[str, float | None]:

@@ -90,7 +90,7 @@ def test_groups_follow_each_other_without_a_circle(definitions):
     """The lineage page draws groups: one that is both before and after another is drawn against the flow."""
     graph = definitions.resolve_asset_graph()
     group = {key: graph.get(key).group_name for key in graph.get_all_asset_keys()}
-    before = {name: set() for name in group.values()}
+    before: dict[str, set[str]] = {name: set() for name in group.values()}
     for key, name in group.items():
         before[name] |= {group[parent] for parent in graph.get(key).parent_keys} - {name}
     TopologicalSorter(before).prepare()
