@@ -208,13 +208,17 @@ class Follower:
     def checkpoint(self) -> None:
         """Save the pipeline's state if it moved; the sink is synced first so that no checkpoint is ahead of it.
 
+        Nothing is saved while the pipeline is behind the sink: it replays from an older checkpoint, and perhaps read nothing yet.
         Raises SinkError. A disk that does not take the checkpoint is only told in `error`: a restart is then slower, not wrong.
         """
         self._saved()
-        if self.behind or self.position is None or self.position == self._checkpoint_position:
+        if self._reader is None or self.behind or self.position is None:
             return
-        self._make_safe(self.position, self.pipeline.seq)
-        self._save(self.position, self.pipeline.seq, self.pipeline.dump())
+        here, seq = self._reader.position, self.pipeline.seq
+        if here < self.position or seq < self.delivered_seq or here == self._checkpoint_position:
+            return
+        self._make_safe(here, seq)
+        self._save(here, seq, self.pipeline.dump())
 
     def _make_safe(self, position: Position, seq: int) -> None:
         """No checkpoint is ever ahead of the sink: a batch without rows moves the sink's own position up to here."""

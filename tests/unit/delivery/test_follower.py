@@ -165,6 +165,34 @@ def test_a_checkpoint_of_another_book_version_is_not_used(tmp_path: Path) -> Non
     assert rig.files() == whole
 
 
+def test_an_end_before_the_first_read_leaves_no_checkpoint_ahead_of_the_pipeline(tmp_path: Path) -> None:
+    """The sink is ahead of the newest checkpoint and the journal shows nothing yet: what the pipeline is not at cannot be saved."""
+
+    def grow(journal: LiveJournal, begin: int, end: int) -> None:
+        rng = random.Random(begin)
+        for number in range(begin, end):
+            journal.lines(*(depth_line(rng, number * 9 + place) for place in range(9)))
+
+    rigs = Rig(tmp_path / "calm"), Rig(tmp_path / "other")
+    for rig in rigs:
+        journal = LiveJournal(rig.home, DEPTH)
+        journal.started()
+        grow(journal, 0, 40)
+        run(rig.start(checkpoint_s=60, read_bytes_max=4000))
+        rig.sinks[-1].sync()
+        durable = rig.home / "durable"
+        if rig is rigs[1]:
+            durable.rename(rig.home / "away")
+            follower = rig.start(checkpoint_s=60)
+            run(follower)
+            follower.checkpoint()
+            (rig.home / "away").rename(durable)
+        grow(journal, 40, 60)
+        run(rig.start(checkpoint_s=60))
+        journal.close()
+    assert rigs[1].files() == rigs[0].files()
+
+
 def test_an_import_whose_sink_was_wiped_is_delivered_again(tmp_path: Path) -> None:
     rig = Rig(tmp_path, IMPORT)
     imported(rig.home)
