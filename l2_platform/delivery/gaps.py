@@ -65,7 +65,7 @@ class GapTracker:
         return {
             "session_date": self.session_date, "session_start": self.session_start, "last_data": self.last_data,
             "open": asdict(self.open) if self.open else None, "subscribed_at": self.subscribed_at, "closing": self._closing,
-            "unwatched": self._unwatched, "seq": self._seq, "ordinal": self._ordinal,
+            "unwatched": dict(self._unwatched), "seq": self._seq, "ordinal": self._ordinal,
         }  # fmt: skip
 
     def restore(self, state: dict[str, Any]) -> None:

@@ -160,3 +160,16 @@ def test_two_gaps_that_begin_at_the_same_time_are_two() -> None:
     rows = gaps.take()
     assert len({row.gap_id for row in rows}) == 2
     assert [row.state for row in rows] == [OPEN, CLOSED, OPEN, CLOSED]
+
+
+def test_a_state_that_was_taken_does_not_follow_the_tracker() -> None:
+    """It is packed by another thread while the reading goes on."""
+    gaps = tracker(session_start=4 * S)
+    started(gaps)
+    gaps.on_control("unwatch", {"symbols": ["AAPL"]}, 50 * S, 10)
+    state = gaps.state()
+    gaps.on_control("watch", {"symbols": ["AAPL"]}, 60 * S, 20)
+    again = tracker()
+    again.restore(state)
+    again.on_control("watch", {"symbols": ["AAPL"]}, 60 * S, 20)
+    assert again.take()[-1].gap_id == gaps.take()[-1].gap_id
