@@ -350,6 +350,8 @@ class Follower:
                 if date > done:
                     break
                 if self._sink.resume(self.stream, date).position is None:
+                    # told on disk too: the dates that come now are not done before they are whole again
+                    self._mark_done(before)
                     return before
                 before = date
         return done
@@ -422,14 +424,19 @@ class Follower:
         try:
             self.checkpoint()
             self._sink.close_stream(self.stream, self._session_date)
-            self._checkpoints.mark_done(self._session_date)
+            # never back: what is older may be taken away any time, and is not delivered again
+            self._mark_done(max(self._done or 0, self._session_date))
         except SinkError as error:
             self._failed(error)
-            return False
-        except OSError as error:
-            self._failed(SinkUnavailable(f"cannot write in {self._checkpoints.directory}: {error.strerror or error}"))
             return False
         self._worked()
         self._reader = None
         self._look_at = 0
         return True
+
+    def _mark_done(self, session_date: int) -> None:
+        try:
+            self._checkpoints.mark_done(session_date)
+        except OSError as error:
+            raise SinkUnavailable(f"cannot write in {self._checkpoints.directory}: {error.strerror or error}") from None
+        self._done = session_date

@@ -208,6 +208,45 @@ def test_an_import_whose_sink_was_wiped_is_delivered_again(tmp_path: Path) -> No
     assert rig.files() == whole
 
 
+def test_a_wiped_import_is_delivered_whole_when_it_is_killed_on_the_way(tmp_path: Path) -> None:
+    rig = Rig(tmp_path, IMPORT)
+    imported(rig.home)
+    run(rig.start())
+    whole = rig.files()
+    shutil.rmtree(rig.home / "jsonl")
+    follower = rig.start(read_bytes_max=2000)
+    run(follower, lambda: follower.rows > 0)
+    rig.sinks[-1].sync()
+    assert rig.files() != whole
+    follower = rig.start()
+    run(follower, follower.caught_up)
+    assert rig.files() == whole
+
+
+def test_a_failure_that_asks_the_sink_again_stays_in_its_date(tmp_path: Path) -> None:
+    rig = Rig(tmp_path)
+    journal = LiveJournal(rig.home, DEPTH)
+    rng = random.Random(5)
+    journal.started()
+    journal.lines(*(depth_line(rng, place) for place in range(90)))
+    follower = rig.start()
+    run(follower)
+    journal.roll(NEXT)
+    journal.control("subscribed", symbols=3)
+    journal.lines(*(depth_line(rng, 90 + place) for place in range(90)))
+    run(follower)
+    assert rig.store.done_through() == DATE
+    shutil.rmtree(rig.home / "jsonl" / "live" / str(DATE))
+    with next((rig.home / "jsonl" / "live" / str(NEXT)).glob("*.jsonl")).open("a") as file:
+        file.write("of somebody else\n")
+    journal.lines(*(depth_line(rng, 180 + place) for place in range(90)))
+    run(follower)
+    journal.close()
+    assert "somebody else" not in "".join(rig.files().values())
+    assert rig.store.done_through() == DATE
+    assert not (rig.home / "jsonl" / "live" / str(DATE)).exists()
+
+
 def test_checkpoints_from_before_a_wipe_do_not_push_out_new_ones(tmp_path: Path) -> None:
     rig = Rig(tmp_path)
     two_dates(rig.home)
