@@ -37,7 +37,7 @@ from l2_platform.sinks.jsonl_kernels import (
     format_trades,
     padded,
 )
-from l2_platform.sinks.quarantine import HeldRow, Quarantine
+from l2_platform.sinks.quarantine import HeldRow, Quarantine, key_of
 from l2_platform.sinks.sink import ResumePoint
 
 KINDS: Final = {"book_snapshots": "l2", "quotes": "l1", "trades": "ticks"}
@@ -296,12 +296,24 @@ class JsonlSink:
         kind = KINDS[batch.table]
         if self.quarantine is not None:
             batch = self.quarantine.without_held(batch)
+        journal = progress.position, position
+        symbols, seq = np.asarray(batch.columns["symbol"]), np.asarray(batch.columns["seq"])
+        nameless = np.flatnonzero((symbols < 0) & (seq > progress.seq))
+        if len(nameless):
+            self._hold(batch, nameless, SinkRejected("no file can be named: the row is of no symbol"), journal)
+        refused: set[int] = set()
         for groups, text in self._records(batch, progress.seq):
             files = self._file_numbers(batch, kind, progress, groups.symbols)
             for index, refusal in self._files.append(files, text, groups.ends):
                 if self.quarantine is None:
                     raise refusal
-                self._hold(batch, int(groups.symbols[index]), refusal, (progress.position, position))
+                symbol = int(groups.symbols[index])
+                # its lines may lie in several parts, and are put aside together
+                if symbol not in refused:
+                    refused.add(symbol)
+                    name = batch.symbols[symbol][:100]
+                    error = SinkRejected(f"no file can be named after symbol {name!r}: {refusal.strerror}", code=refusal.errno)
+                    self._hold(batch, np.flatnonzero((symbols == symbol) & (seq > progress.seq)), error, journal)
 
     def _file_numbers(self, batch: TableBatch, kind: str, progress: _Progress, symbols: Int32) -> Int64:
         """The number of each symbol's file."""
@@ -317,20 +329,28 @@ class JsonlSink:
             numbers[symbol] = progress.files[path]
         return numbers[symbols]
 
-    def _hold(self, batch: TableBatch, symbol: int, error: OSError, journal: tuple[Position | None, Position]) -> None:
-        """Put aside all rows of a symbol that cannot name a file."""
-        assert self.quarantine is not None
-        refusal = SinkRejected(f"no file can be named after symbol {batch.symbols[symbol][:100]!r}: {error.strerror}", code=error.errno)
-        for row in np.flatnonzero(np.asarray(batch.columns["symbol"]) == symbol).tolist():
-            self.quarantine.hold(batch, row, row + 1, refusal, journal)
+    def _hold(self, batch: TableBatch, rows: Int64, refusal: SinkRejected, journal: tuple[Position | None, Position]) -> None:
+        """Put rows aside that no file can take, rows of one key together."""
+        if self.quarantine is None:
+            raise refusal
+        stop = 0
+        for row in rows.tolist():
+            if row < stop:
+                continue
+            stop = row + 1
+            while stop < len(batch) and key_of(batch, stop) == key_of(batch, row):
+                stop += 1
+            self.quarantine.hold(batch, row, stop, refusal, journal)
 
     def _records(self, batch: TableBatch, after_seq: int) -> Iterator[tuple[Groups, UInt8]]:
-        """The lines of the batch, rows of a symbol in their order; rows at or below `after_seq` are left out."""
+        """The lines of the batch, rows of a symbol in their order; rows at or below `after_seq` and of no symbol are left out."""
         columns = batch.columns
         symbols: Int32 = np.ascontiguousarray(columns["symbol"], np.int32)
         seq: UInt64 = np.ascontiguousarray(columns["seq"], np.uint64)
         first = int(np.searchsorted(seq, np.uint64(after_seq), side="right"))
         order: Int64 = first + np.argsort(symbols[first:], kind="stable")
+        # rows of no symbol sort first; they are no lines
+        order = order[int(np.count_nonzero(symbols[first:] < 0)) :]
         frames = self._frames(batch)
         arguments = _ARGUMENTS[batch.table](columns)
         formatter = _FORMATTERS[batch.table]

@@ -292,7 +292,8 @@ def put_stamp(out: UInt8, at: int, utc: int, frames: Frames, span: Int64) -> Num
 def put_head(out: UInt8, at: int, symbol: int, ts_event: int, ts_recv: int, frames: Frames, span: Int64) -> Number:
     """The head of a record with its time: the venue's, or ours where it gave none."""
     begin = frames.head_ends[symbol]
-    length = frames.head_ends[symbol + 1] - begin
+    # a number that is none of the list must not walk back through memory
+    length = max(frames.head_ends[symbol + 1] - begin, 0)
     for place in range(0, length, STORE_BYTES):
         store_word(out, at + place, load_word(frames.heads, begin + place))
     return put_stamp(out, at + length, ts_recv if ts_event == NULL_TS else ts_event, frames, span)

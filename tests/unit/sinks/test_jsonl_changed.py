@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 from l2_platform.clock import SystemClock
-from l2_platform.errors import SinkUnavailable
+from l2_platform.errors import SinkRejected, SinkUnavailable
 from l2_platform.journal.frame import Position
 from l2_platform.market.events import TableBatch
 from l2_platform.settings import JsonlSettings
+from l2_platform.sinks import jsonl
 from l2_platform.sinks.jsonl import JsonlSink
 from l2_platform.sinks.quarantine import Quarantine
 from tests.unit.sinks.test_jsonl import DATE, STREAM, quote_batch
@@ -108,3 +109,40 @@ def test_rows_that_cannot_be_put_aside_leave_no_part_of_a_write(tmp_path: Path) 
     sink.write([batch], Position(DATE, 1, 60), 6)
     lines = [json.loads(line) for path in tmp_path.rglob("*_l1_*.jsonl") for line in path.read_text().splitlines()]
     assert sorted(line["seq"] for line in lines) == [1, 3, 4, 6]
+
+
+def test_rows_of_no_symbol_are_put_aside(tmp_path: Path) -> None:
+    sink = JsonlSink(JsonlSettings(), tmp_path / "jsonl", SystemClock(), quarantine_at(tmp_path))
+    sink.open()
+    sink.resume(STREAM, DATE)
+    batch = replace(quotes(1, 6), symbols=[f"S{number:05d}" for number in range(200)])
+    batch.columns["symbol"] = np.array([0, -1, 199, -1, 0, 199], np.int32)
+    sink.write([batch], Position(DATE, 1, 60), 6)
+    lines = [json.loads(line) for path in tmp_path.rglob("*_l1_*.jsonl") for line in path.read_text().splitlines()]
+    assert sorted((line["seq"], line["symbol"]) for line in lines) == [(1, "S00000"), (3, "S00199"), (5, "S00000"), (6, "S00199")]
+    held = next(iter(quarantine_at(tmp_path).contents())).held
+    assert sorted(seq for _, seq, _ in held) == [2, 4]
+    assert "no symbol" in held["quotes", 2, 0].reason
+
+
+def test_without_a_quarantine_rows_of_no_symbol_stop_the_stream(tmp_path: Path) -> None:
+    sink = JsonlSink(JsonlSettings(), tmp_path, SystemClock())
+    sink.open()
+    sink.resume(STREAM, DATE)
+    batch = quotes(1, 2)
+    batch.columns["symbol"] = np.array([0, -1], np.int32)
+    with pytest.raises(SinkRejected, match="no symbol"):
+        sink.write([batch], Position(DATE, 1, 60), 2)
+    assert not list(tmp_path.rglob("*_l1_*.jsonl"))
+
+
+def test_a_refused_row_counts_once_however_a_write_is_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jsonl, "ROWS_FORMATTED", 4)
+    sink = JsonlSink(JsonlSettings(), tmp_path / "jsonl", SystemClock(), quarantine_at(tmp_path))
+    sink.open()
+    sink.resume(STREAM, DATE)
+    batch = replace(quotes(1, 10), symbols=["X" * 300])
+    batch.columns["symbol"] = np.zeros(10, np.int32)
+    sink.write([batch], Position(DATE, 1, 100), 10)
+    (path,) = (tmp_path / "quarantine" / "jsonl").iterdir()
+    assert len(path.read_text().splitlines()) == 10
