@@ -130,6 +130,8 @@ class Delivery:
         self._discover_at = 0
         self._state = "syncing"
         self._open_error = ""
+        self._beat_error = ""
+        """Why the last heartbeat was not written."""
         self._alive_at = clock.monotonic_ns()
         self._ended = threading.Event()
         run = settings.run_dir
@@ -153,7 +155,7 @@ class Delivery:
         finally:
             self._ended.set()
             pulse.join()
-            self._beat(self._state)
+            self._try_beat()
 
     def _work(self) -> int:
         shortest, longest = self._settings.delivery.poll_ms / 1000, self._settings.delivery.idle_poll_ms / 1000
@@ -242,9 +244,21 @@ class Delivery:
         patience = int((2 * self._settings.clickhouse.timeout_s + self._settings.supervision.hung_s) * NS)
         while True:
             if self._clock.monotonic_ns() - self._alive_at < patience:
-                self._beat(self._state)
+                self._try_beat()
             if self._ended.wait(self._settings.supervision.heartbeat_s):
                 return
+
+    def _try_beat(self) -> None:
+        """Beat; what the disk says against one beat is told once and must not end those that follow."""
+        try:
+            self._beat(self._state)
+        except (OSError, L2Error) as error:
+            cause = str(error)
+            if cause != self._beat_error:
+                sys.stderr.write(f"deliver-{self.name}: no heartbeat: {cause}\n")
+            self._beat_error = cause
+        else:
+            self._beat_error = ""
 
     def _beat(self, state: str) -> None:
         followers = list(self._followers.items())
