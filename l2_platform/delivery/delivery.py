@@ -301,15 +301,7 @@ class Delivery:
         for way in self._ways:
             way.writer.shutdown()
         self._saver.shutdown()
-        for follower in self._followers.values():
-            while self._intent.enabled and self._clock.monotonic_ns() < deadline:
-                self._alive_at = self._clock.monotonic_ns()
-                if follower.step():
-                    continue
-                if not follower.failures:
-                    break
-                # The sink is away: it may be back within the time there is.
-                self._clock.sleep(0.05)
+        self._deliver_rest(deadline)
         clean = True
         for follower in self._followers.values():
             try:
@@ -325,6 +317,24 @@ class Delivery:
                 sys.stderr.write(f"deliver-{self.name}: {error.message}\n")
         self._state = "stopped"
         return 0 if clean else 1
+
+    def _deliver_rest(self, deadline: int) -> None:
+        """What is durable now, of every stream in turns, so that one whose writes fail leaves the others their time."""
+        durable = {name: read_durable(self._settings.run_dir / "durable" / name) for name in self._followers}
+        left = dict(self._followers)
+        while left and self._intent.enabled and self._clock.monotonic_ns() < deadline:
+            worked = False
+            for name, follower in list(left.items()):
+                self._alive_at = self._clock.monotonic_ns()
+                stepped, end = follower.step(), durable[name]
+                worked |= stepped
+                idle = not stepped and not follower.failures and not self._breaker.is_open
+                there = end is not None and follower.position is not None and follower.position >= end.position and not follower.behind
+                if idle or there or self._clock.monotonic_ns() >= deadline:
+                    del left[name]
+            if not worked:
+                # The sink is away: it may be back within the time there is.
+                self._clock.sleep(0.05)
 
 
 def run_delivery(name: str, settings: Settings, *, wait: bool) -> int:
