@@ -147,9 +147,9 @@ class AppendFiles:
 
     def _unmake(self, number: int) -> bool:
         """Delete a file again that was opened and is empty; False when that is not possible."""
-        self._close(number)
         path = Path(self._paths[number])
         try:
+            self._close(number)
             if path.stat().st_size == 0:
                 path.unlink()
         except FileNotFoundError:
@@ -208,12 +208,16 @@ class AppendFiles:
 
     def _open_one(self, number: int) -> None:
         path = self._paths[number]
+        made = False
         while True:
             try:
                 descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
                 break
             except FileNotFoundError:
+                if made:  # a symbolic link to nowhere
+                    raise
                 Path(path).parent.mkdir(parents=True, exist_ok=True)
+                made = True
             except OSError as error:
                 if error.errno not in _NO_DESCRIPTOR or not self._close_oldest(CLOSED_AT_ONCE):
                     raise

@@ -143,6 +143,34 @@ def test_without_free_descriptors_files_take_turns(tmp_path: Path, files: Append
     assert contents(tmp_path) == {}
 
 
+def test_a_link_to_nowhere_is_an_error(tmp_path: Path, files: AppendFiles) -> None:
+    (tmp_path / "a").symlink_to(tmp_path / "missing" / "a")
+    with pytest.raises(FileNotFoundError):
+        append(files, [files.add(str(tmp_path / "a"))], [b"1"])
+    assert files.roll_back()
+
+
+def test_undoing_goes_on_when_a_file_cannot_be_closed(
+    tmp_path: Path, files: AppendFiles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    numbers = [files.add(str(tmp_path / name)) for name in "abc"]
+    ScriptedWrite({1: errno.ENOSPC}).put_into(files)
+    with pytest.raises(OSError, match="No space left"):
+        append(files, numbers, [b"1"] * 3)
+    closed: list[int] = []
+
+    def close(descriptor: int) -> None:
+        os.closerange(descriptor, descriptor + 1)
+        closed.append(descriptor)
+        if len(closed) == 2:
+            raise OSError(errno.EIO, "disk")
+
+    monkeypatch.setattr("l2_platform.sinks.jsonl_files.os.close", close)
+    assert not files.roll_back()
+    assert len(closed) == 3
+    assert contents(tmp_path) == {"b": b""}
+
+
 def test_names_that_are_refused_are_told_and_the_others_written(tmp_path: Path, files: AppendFiles) -> None:
     names = ["a", "N" * 300, "b"]
     numbers = [files.add(str(tmp_path / name)) for name in names]
