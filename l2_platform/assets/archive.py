@@ -1,8 +1,9 @@
 """The Parquet archive as an asset: one partition a session date, made on demand or by the daily close."""
 
+from typing import TYPE_CHECKING
+
 import dagster as dg
 
-from l2_platform.archive.export import Exported, export_date
 from l2_platform.assets.failures import TRANSIENT_RETRY, explained_failures
 from l2_platform.assets.partitions import key_date
 from l2_platform.assets.plots import bytes_text, markdown_table
@@ -10,6 +11,9 @@ from l2_platform.assets.workers import OWNER
 from l2_platform.clock import Clock
 from l2_platform.resources.warehouse import WarehouseResource
 from l2_platform.warehouse.schema import migrate
+
+if TYPE_CHECKING:
+    from l2_platform.archive.export import Exported
 
 GROUP = "archive"
 
@@ -30,6 +34,9 @@ def build_archive_asset(
         retry_policy=TRANSIENT_RETRY,
     )  # fmt: skip
     def archived_day(context: dg.AssetExecutionContext, warehouse: WarehouseResource) -> dg.MaterializeResult:  # type: ignore[type-arg]  # as its neighbours
+        # Parquet readers and writers take half a second to import: not in every process of Dagster
+        from l2_platform.archive.export import export_date
+
         day = key_date(context.partition_key)
         with explained_failures(f"archive {day}"):
             client = warehouse.client()
@@ -43,7 +50,7 @@ def build_archive_asset(
     return archived_day
 
 
-def _metadata(exported: list[Exported], folder: str) -> dict[str, dg.MetadataValue]:
+def _metadata(exported: "list[Exported]", folder: str) -> dict[str, dg.MetadataValue]:
     rows = [
         (item.manifest.table, item.manifest.stream, item.manifest.source, item.manifest.rows, bytes_text(item.manifest.size),
          len(item.manifest.parts), item.manifest.content_sha256[:12], "written" if item.changed else "unchanged")
