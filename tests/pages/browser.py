@@ -10,6 +10,7 @@ import subprocess
 import tempfile
 import time
 import urllib.request
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -31,15 +32,23 @@ class Browser:
         self._folder = Path(tempfile.mkdtemp(prefix="l2-browser-"))
         self._process: subprocess.Popen[bytes] | None = None
         self._link: ClientConnection | None = None
+        self._ends = ExitStack()
         self._number = 0
         self.errors: list[str] = []
         """Exceptions that scripts of the pages did not catch."""
 
     def __enter__(self) -> "Browser":
         assert CHROMIUM is not None, "needs chromium"
+        try:
+            return self._start(CHROMIUM)
+        except BaseException:
+            self._stop()
+            raise
+
+    def _start(self, program: str) -> "Browser":
         width, height = self._size
         command = [
-            CHROMIUM, "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--hide-scrollbars",
+            program, "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--hide-scrollbars",
             "--no-first-run", "--disable-background-networking", "--remote-debugging-port=0",
             f"--window-size={width},{height}", f"--user-data-dir={self._folder / 'profile'}", "about:blank",
         ]  # fmt: skip
@@ -47,7 +56,8 @@ class Browser:
         port = self._port()
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/json/list", timeout=START_S) as answer:
             pages = [page for page in json.load(answer) if page["type"] == "page"]
-        self._link = connect(pages[0]["webSocketDebuggerUrl"], max_size=64 << 20, open_timeout=START_S)
+        link = connect(pages[0]["webSocketDebuggerUrl"], max_size=64 << 20, open_timeout=START_S)
+        self._link = self._ends.enter_context(link)
         for domain in ("Page", "Runtime"):
             self.ask(f"{domain}.enable")
         metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
@@ -55,8 +65,10 @@ class Browser:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        if self._link is not None:
-            self._link.close()
+        self._stop()
+
+    def _stop(self) -> None:
+        self._ends.close()
         if self._process is not None:
             self._process.kill()
             self._process.wait()
