@@ -152,7 +152,8 @@ def test_a_late_insert_of_a_dead_process_is_dropped(settings: Settings) -> None:
         with sink_at(through(front, settings)) as sink:
             sink.resume(stream, DATE)
             sink.write([depth_rows(stream, 1, 10)], at(10), 10)
-            front.orders.cut, front.orders.late_s = lambda _: "late", lambda: 0.5
+            # late enough that a busy machine asks before it
+            front.orders.cut, front.orders.late_s = lambda _: "late", lambda: 5.0
             with pytest.raises(SinkUnavailable):
                 sink.write([depth_rows(stream, 11, 50)], at(60), 60)
             front.orders.cut = None

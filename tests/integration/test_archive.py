@@ -22,6 +22,7 @@ from tests.integration.stored import LIVE, make_home, put_trades, warehouse
 
 pytestmark = pytest.mark.integration
 DAY = date(2026, 11, 18)
+BARS = ("bars_1m", "bars_1s", "bars_5s")
 EMPTY_DAY = date(2026, 11, 17)
 ROWS = 30_000
 
@@ -53,7 +54,7 @@ def snapshot(folder: Path) -> dict[str, tuple[int, int]]:
 def test_rows_come_back_exactly_and_a_second_export_changes_nothing(client: Client, settings: Settings) -> None:
     first = export_date(client, settings, SystemClock(), DAY)
     assert {(item.manifest.table, item.manifest.stream) for item in first} == {
-        (table, stream) for table in ("trades", "bars_1m") for stream in (LIVE, "iqfeed-ticks-import-0011aabb")
+        (table, stream) for table in ("trades", *BARS) for stream in (LIVE, "iqfeed-ticks-import-0011aabb")
     }
     folder = partition_folder(settings.archive_dir, "trades", DAY, LIVE)
     stored = pl.read_parquet(sorted(folder.glob("*.parquet")), hive_partitioning=False)
@@ -91,7 +92,7 @@ def test_the_hash_does_not_depend_on_how_rows_are_cut(client: Client, settings: 
 
 def test_changed_rows_replace_the_archive_and_damage_is_found(client: Client, settings: Settings) -> None:
     put_trades(client, LIVE, "2026-11-16", 500)
-    (written, _bars) = sorted(export_date(client, settings, SystemClock(), date(2026, 11, 16)), key=lambda item: item.manifest.table)[::-1]
+    (written, *_bars) = sorted(export_date(client, settings, SystemClock(), date(2026, 11, 16)), key=lambda item: item.manifest.table)[::-1]
     put_trades(client, LIVE, "2026-11-16", 1, symbols=("NEW",), hour=20)
     (fresh,) = export_date(client, settings, SystemClock(), date(2026, 11, 16), table="trades")
     assert fresh.changed
@@ -114,7 +115,7 @@ def test_questions_that_name_nothing_say_what_there_is(client: Client, settings:
         export_date(client, settings, SystemClock(), EMPTY_DAY)
     with pytest.raises(InputError, match="lies in the future"):
         export_date(client, settings, SystemClock(), date(2039, 1, 3))
-    with pytest.raises(InputError, match="there are bars_1m, trades of iqfeed-level1-0"):
+    with pytest.raises(InputError, match="there are bars_1m, bars_1s, bars_5s, trades of iqfeed-level1-0"):
         export_date(client, settings, SystemClock(), DAY, stream="iqfeed-level1-9")
     with date_lease(settings.run_dir, ALL_STREAMS, 20261118, "rebuild"), pytest.raises(DateBusy, match="rebuild"):
         export_date(client, settings, SystemClock(), DAY)
@@ -146,7 +147,8 @@ def test_a_disk_that_refuses_changes_nothing(client: Client, settings: Settings)
 def test_the_command(home: Home, client: Client) -> None:
     put_trades(client, LIVE, "2026-11-13", 40)
     written = json.loads(home.ok("archive", "2026-11-13", "--to", "2026-11-14", "--json"))
-    assert [(row["table"], row["rows"], row["state"]) for row in written] == [("bars_1m", 4, "written"), ("trades", 40, "written")]
+    assert {row["table"]: row["rows"] for row in written} == {"bars_1m": 4, "bars_1s": 40, "bars_5s": 25, "trades": 40}
+    assert {row["state"] for row in written} == {"written"}
     verified = json.loads(home.ok("archive", "2026-11-13", "--verify", "--json"))
     assert {row["state"] for row in verified} == {"verified"}
     assert "2026-11-13" in home.ok("archive")

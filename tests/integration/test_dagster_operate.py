@@ -23,9 +23,9 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
-def settings(tmp_path):
+def settings(tmp_path_factory):
     # a server that nobody runs: the warehouse is away
-    return Settings(home=tmp_path / "home", clickhouse={"embedded": False, "host": "127.0.0.1", "port": 9})
+    return Settings(home=tmp_path_factory.mktemp("h"), clickhouse={"embedded": False, "host": "127.0.0.1", "port": 9})
 
 
 @pytest.fixture
@@ -69,10 +69,8 @@ def test_platform_health_judges_every_promise_while_all_is_down(settings, instan
     assert "| recording_works | NOT KEPT |" in metadata["promises"].value
 
 
-def test_weekly_review_without_warehouse_is_a_clear_failure(settings, instance):
+def test_health_is_judged_without_tables(settings, instance):
     settings_now = settings.model_copy(update={"clickhouse": settings.clickhouse.model_copy(update={"enabled": False})})
-    weekly = build_definitions(settings).resolve_assets_def("weekly_review")
-    assert weekly.op.retry_policy is not None
     health = run_job(settings_now, instance, "judge_platform")
     assert health.success
 

@@ -30,6 +30,8 @@ from pathlib import Path
 from l2_platform.clock import SystemClock
 from l2_platform.monitoring.runtime import prepare_numba
 from l2_platform.settings import load_settings
+# a shell that starts tests in the background leaves SIGINT ignored
+signal.signal(signal.SIGINT, signal.default_int_handler)
 settings = load_settings()
 prepare_numba(Path(sys.argv[3]))
 from l2_platform.replay.rebuild import RebuildRequest, rebuild_date

@@ -83,7 +83,8 @@ def rows_of(home: Home, stream: str, table: str) -> list[tuple[tuple[str, str], 
     return [
         tuple((name, str(value)) for name, value in sorted(row.items()) if name not in {"seq", "ts_recv"})
         for batch in pipeline_rows(home, stream, table)
-        for row in _rows_of(batch)
+        # numbers of symbols are in the order in which a recording met them
+        for row in ({**row, "symbol": batch.symbols[row["symbol"]]} for row in _rows_of(batch))
     ]
 
 

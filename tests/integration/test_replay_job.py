@@ -87,7 +87,7 @@ def test_child_ends_when_its_parent_is_interrupted(day: Settings) -> None:
     while not any("Level 1 on" in text for text in seen):
         assert time.monotonic() < deadline, seen
         time.sleep(0.1)
-    child = next(one for one in psutil.Process().children() if "replay" in one.cmdline())
+    (child,) = [one for one in psutil.Process().children() if one.status() != psutil.STATUS_ZOMBIE and "replay" in one.cmdline()]
     child.terminate()
     thread.join(60)
     assert not thread.is_alive()

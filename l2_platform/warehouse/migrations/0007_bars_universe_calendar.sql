@@ -89,7 +89,13 @@ ORDER BY (symbol, ts)
 SETTINGS fsync_after_insert = 1, fsync_part_directory = 1
 COMMENT 'Which symbols were wanted since when, one row a change, append-only: the newest row of a symbol before an instant tells';
 
-CREATE VIEW IF NOT EXISTS {database}.universe AS
+CREATE VIEW IF NOT EXISTS {database}.universe
+(
+    symbol LowCardinality(String) COMMENT 'Instrument as the feed names it',
+    group_name LowCardinality(String) COMMENT 'Group of the symbols file',
+    since DateTime64(9, 'UTC') COMMENT 'When its row changed last, UTC, ns'
+)
+AS
 SELECT symbol, argMax(group_name, (ts, version)) AS group_name, max(ts) AS since
 FROM {database}.universe_events
 GROUP BY symbol
