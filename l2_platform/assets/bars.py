@@ -38,7 +38,7 @@ def build_bar_assets(partitions: dg.DailyPartitionsDefinition) -> list[dg.Assets
 def _bar_asset(view: str, length: str, partitions: dg.DailyPartitionsDefinition) -> dg.AssetsDefinition:
     prints = "OHLC from C prints, volume from C, E and O prints" if view == "bars_daily" else "C and E prints"
     text = (
-        f"Bars of one {length} by IQFeed's own rule ({prints}), labelled by their begin. A view over trades, so it is as new as they "
+        f"Bars of {length} by IQFeed's own rule ({prints}), labelled by their begin. A view over trades, so it is as new as they "
         "are; a run measures and checks one session date. When red: a bar contradicts itself, look at trades and its checks."
     )
 

@@ -11,10 +11,10 @@ from typing import Final
 from clickhouse_connect.driver.client import Client
 
 BARS: Final[Mapping[str, str]] = {
-    "bars_1s": "second",
+    "bars_1s": "one second",
     "bars_5s": "five seconds",
-    "bars_1m": "minute",
-    "bars_daily": "exchange date",
+    "bars_1m": "one minute",
+    "bars_daily": "one exchange date",
 }
 """View → length of a bar, the short ones first."""
 

@@ -30,6 +30,10 @@ SCREENS = (
         "Every asset with its state: what is red needs somebody.",
     ),
     Screen(
+        "health", "/assets/platform_health", ("disk_has_room", "recording_works", "no_gaps_today"),
+        "The verdict: every promise of the instance, each with what to do.",
+    ),
+    Screen(
         "lineage", "/asset-groups/", ("collect", "record", "tables", "archive"),
         "The flow, left to right: collect, record, tables, archive.",
     ),
@@ -47,7 +51,7 @@ SCREENS = (
         "A table: rows of the day, checks, every column with its meaning.",
     ),
     Screen(
-        "jobs", "/jobs", ("close_day", "control_collector", "measure_day", "rebuild", "roll_symbols"),
+        "jobs", "/jobs", ("close_day", "control_collector", "daily_close", "measure_day", "rebuild", "roll_symbols"),
         "What can be started by hand.",
     ),
     Screen(
@@ -56,7 +60,7 @@ SCREENS = (
         "Start, stop or restart a worker: edit two lines, then Launch Run.",
     ),
     Screen(
-        "automation", "/automation", ("collector_supervisor", "measure_day_hourly", "new_session_date"),
+        "automation", "/automation", ("collector_supervisor", "daily_close", "measure_day_hourly", "new_session_date"),
         "Schedules and sensors; all are on after the first start.",
     ),
     Screen(
