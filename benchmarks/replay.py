@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 import threading
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -93,14 +94,14 @@ def _play(settings: Settings, names: list[str], speed: str, part: float, span_s:
         command += ["--to", f"2025-07-25T{begin // 3600 % 24:02d}:{begin // 60 % 60:02d}:{begin % 60:02d}+00:00"]
     variables = {name: value for name, value in os.environ.items() if not name.startswith("L2_")}
     log = (ctx.scratch / "replay.log").open("ab")
-    with log, subprocess.Popen(
+    with ExitStack() as ends, log, subprocess.Popen(
         command, env=variables | {"L2_HOME": str(settings.home)}, stdout=subprocess.PIPE, stderr=log
     ) as process:  # fmt: skip
         try:
-            client = _await_port(settings.ports.level2, process, ctx, ctx.scratch / "replay.log")
+            client = ends.enter_context(_await_port(settings.ports.level2, process, ctx, ctx.scratch / "replay.log"))
             watches = "".join(f"WOR,{name}\r\n" for name in names)
             client.sendall(f"S,SET PROTOCOL,6.2\r\nS,TIMESTAMPSOFF\r\n{watches}".encode())
-            reader = threading.Thread(target=_drain, args=(client,))
+            reader = threading.Thread(target=_drain, args=(client,), daemon=True)
             reader.start()
             while not _watched(settings, len(names)):
                 ctx.clock.sleep(0.05)
