@@ -9,6 +9,7 @@ Imports nothing of the project: it runs where the project is not installed.
 import gc
 import sys
 import time
+from abc import ABC, abstractmethod
 from bisect import bisect_left, insort
 from typing import Any
 
@@ -31,7 +32,7 @@ class Events:
         return list(zip(*(column.tolist() for column in columns), strict=True))
 
 
-class Book:
+class Book(ABC):
     """What is timed: `load` builds the books of the beginning, `run` applies the rest and gives the tops."""
 
     def __init__(self, events: Events) -> None:
@@ -48,13 +49,13 @@ class Book:
         """The timed part."""
         return self.apply(self.rest)
 
+    @abstractmethod
     def make(self) -> None:
         """New empty books."""
-        raise NotImplementedError
 
+    @abstractmethod
     def apply(self, rows: Any) -> list[Top]:
         """Apply rows; (best bid, best ask) after each as (tick, size), or None for an empty side."""
-        raise NotImplementedError
 
     def answers(self, tops: list[Top]) -> np.ndarray:
         """Tick and size of the bid and of the ask after each event; 0, 0 for an empty side."""

@@ -2,6 +2,8 @@
 
 from collections.abc import Iterable
 
+import psutil
+
 from benchmarks.lines import SESSION_DATE, GeneratedMarket, Lines
 from l2_platform.clock import SystemClock
 from l2_platform.delivery.delivery import make_follower, make_sink
@@ -9,6 +11,7 @@ from l2_platform.feeds.iqfeed.layouts import layout_from_names
 from l2_platform.journal.sealer import seal_closed
 from l2_platform.journal.writer import JournalWriter
 from l2_platform.settings import Settings
+from l2_platform.warehouse.start import read_record, record_path
 
 DATE, NEXT = SESSION_DATE, SESSION_DATE + 1
 DEPTH, LEVEL1 = "iqfeed-depth-0", "iqfeed-level1-0"
@@ -21,6 +24,15 @@ def record_day(settings: Settings, *, lines: int = 3000, symbols: int = 4, rolle
     fields = list(layout_from_names(("Symbol", *market.layout.names)).fields)
     _record(settings, DEPTH, market.snapshot() + market.depth(lines), {}, rolled=rolled)
     _record(settings, LEVEL1, market.level1(lines), {"fields": fields, "connection": 1}, rolled=rolled)
+
+
+def end_warehouse(settings: Settings) -> None:
+    """End the warehouse that a command of the test had started; nothing happens when there is none."""
+    record = read_record(record_path(settings))
+    if record is not None:
+        process = psutil.Process(record.pid)
+        process.terminate()
+        process.wait(30)
 
 
 def _record(settings: Settings, stream: str, lines: Lines, context: dict[str, object], *, rolled: bool) -> None:

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
-import psutil
 import pytest
 from clickhouse_connect.driver.client import Client
 
@@ -24,9 +23,8 @@ from l2_platform.replay.staging import MARKET_TABLES
 from l2_platform.settings import CloseSettings, DeliverySettings, Settings, WarehouseSettings, load_settings
 from l2_platform.warehouse.client import connect
 from l2_platform.warehouse.content import Content
-from l2_platform.warehouse.start import read_record, record_path
 from tests.integration.ports import free_base
-from tests.integration.recorded_days import DATE, DEPTH, LEVEL1, NEXT, deliver, record_day, seal
+from tests.integration.recorded_days import DATE, DEPTH, LEVEL1, NEXT, deliver, end_warehouse, record_day, seal
 
 pytestmark = pytest.mark.integration
 WHERE = "session_date = '2025-07-25'"
@@ -45,11 +43,7 @@ def settings(tmp_path_factory: pytest.TempPathFactory, numba_cache: Path) -> Ite
     (made.cache_dir / "numba").symlink_to(numba_cache.parent, target_is_directory=True)
     record_day(made, lines=1500)
     yield made
-    record = read_record(record_path(made))
-    if record is not None:
-        process = psutil.Process(record.pid)
-        process.terminate()
-        process.wait(30)
+    end_warehouse(made)
 
 
 @pytest.fixture(scope="module")

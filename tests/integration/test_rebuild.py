@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 from clickhouse_connect.driver.client import Client
 
@@ -25,9 +24,8 @@ from l2_platform.settings import (
     load_settings,
 )
 from l2_platform.warehouse.client import connect
-from l2_platform.warehouse.start import read_record, record_path
 from tests.integration.ports import free_base
-from tests.integration.recorded_days import DATE, DEPTH, LEVEL1, NEXT, deliver, record_day
+from tests.integration.recorded_days import DATE, DEPTH, LEVEL1, NEXT, deliver, end_warehouse, record_day
 
 pytestmark = pytest.mark.integration
 TABLES = ("depth_updates", "quotes", "trades", "book_snapshots", "feed_events")
@@ -43,11 +41,7 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
     record_day(made)
     deliver(made)
     yield made
-    record = read_record(record_path(made))
-    if record is not None:
-        process = psutil.Process(record.pid)
-        process.terminate()
-        process.wait(30)
+    end_warehouse(made)
 
 
 @pytest.fixture(scope="module")

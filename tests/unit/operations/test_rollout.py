@@ -156,7 +156,7 @@ def test_good_steps_leave_the_new_symbols_and_tell_each_step(settings, players):
         ({"gap_open": 1}, "open gaps in iqfeed-depth-0"),
         ({"silent": {"collector-iqfeed-depth-0"}}, "collector-iqfeed-depth-0"),
     ],
-    ids=str,
+    ids=["unknown", "limit", "lag", "gap", "silent"],
 )
 def test_bad_second_step_takes_everything_back_and_says_why(settings, players, monkeypatch, trouble, words):
     wait_good = Rollout._wait_good
