@@ -37,6 +37,7 @@ from l2_platform.resources.journal import JournalResource
 from l2_platform.resources.process_manager import ProcessManagerResource
 from l2_platform.resources.session_dates import SessionDatesResource
 from l2_platform.resources.warehouse import WarehouseResource
+from l2_platform.sensors.closing import build_unclosed_sensor
 from l2_platform.sensors.measuring import build_hourly_schedule, build_new_date_sensor, build_symbols_sensor
 from l2_platform.sensors.notifying import build_notifying_sensors
 from l2_platform.sensors.schedules import CLOSE_RUN_S_MAX, Plan, asset_job, build_schedule, close_cron
@@ -62,8 +63,9 @@ def build_definitions(settings: Settings, overrides: Mapping[str, Any] | None = 
         jobs += [build_rebuild_job(rebuilt), build_close_job(dated[0])]
         backfilled = build_backfill_asset(build_history_partitions(settings, clock.now_ns()))
         assets, jobs = [*assets, backfilled], [*jobs, build_backfill_job(backfilled)]
-        plans += _plans_of_days(settings, [*names_of(measured), "closed_day", "archive"], clock)
-    assets.append(build_book_index_asset(partitions))
+        books = ["book_index"] if any("-depth-" in stream for stream in settings.streams) else []
+        plans += _plans_of_days(settings, [*names_of(measured), "closed_day", *books, "archive"], clock)
+    assets.append(build_book_index_asset(partitions, [dg.AssetKey("closed_day")] if settings.clickhouse.enabled else []))
     promised = [key for asset in assets for key in asset.check_keys]
     assets.append(build_platform_health(settings, workers, promised, clock))
     resources: dict[str, Any] = {
@@ -81,7 +83,7 @@ def build_definitions(settings: Settings, overrides: Mapping[str, Any] | None = 
             build_collector_supervisor(settings, workers, clock),
             build_new_date_sensor(settings, measure_day, partitions, clock),
             *build_notifying_sensors(settings, clock),
-            *([build_symbols_sensor(settings)] if settings.clickhouse.enabled else []),
+            *([build_symbols_sensor(settings), build_unclosed_sensor(settings, partitions, clock)] if settings.clickhouse.enabled else []),
         ],
         schedules=[
             build_hourly_schedule(settings, measure_day, partitions, clock),
@@ -138,8 +140,9 @@ def _plans_of_days(settings: Settings, closing: list[str], clock: Clock) -> list
     return [
         Plan(
             "daily_close", close_cron(settings, clock.now_ns()),
-            f"{margin}: measures it, closes it (delivered, sealed, rebuilt where needed, recorded), archives it. Closed days: nothing.",
-            asset_job("daily_close", closing, "A date that ended: journal, tables, bars, closed_day, archive.", CLOSE_RUN_S_MAX),
+            f"{margin}: measures it, closes it (delivered, sealed, rebuilt where needed, recorded), indexes its books, archives it. "
+            "Closed days: nothing.",
+            asset_job("daily_close", closing, "A date that ended: journal, tables, bars, closed_day, books, archive.", CLOSE_RUN_S_MAX),
             dated=True,
         ),
         Plan(

@@ -373,6 +373,14 @@ class CloseSettings(Section):
     """Schedule `daily_close` runs this long after a session date ended, s."""
     due_s: Seconds = 10_800.0
     """A session date that ended longer ago and is not closed turns `platform_health` red, s."""
+    again_dates: int = Field(default=5, ge=1, le=60)
+    """So many of the newest ended session dates are watched: one that is not closed is closed again."""
+    again_max: int = Field(default=5, ge=0, le=100)
+    """How often a date is asked for again before a person has to look."""
+    again_first_s: Seconds = 900.0
+    """The first try follows so long after the failed run (or after `margin_s`, without one); each next one waits twice as long, s."""
+    again_cap_s: Seconds = 14_400.0
+    """Longest wait between two tries, s."""
 
 
 class ArchiveSettings(Section):

@@ -2,15 +2,16 @@
 
 import dagster as dg
 
+from l2_platform.assets.archive import GROUP as ARCHIVE
 from l2_platform.assets.failures import TRANSIENT_RETRY, explained_failures
 from l2_platform.assets.partitions import key_date, number_of
 from l2_platform.assets.plots import bytes_text, markdown_table
-from l2_platform.assets.workers import OWNER, RECORD
+from l2_platform.assets.workers import OWNER
 from l2_platform.resources.journal import JournalResource
 
 
-def build_book_index_asset(partitions: dg.DailyPartitionsDefinition) -> dg.AssetsDefinition:
-    """The asset; it needs the journal only."""
+def build_book_index_asset(partitions: dg.DailyPartitionsDefinition, after: list[dg.AssetKey]) -> dg.AssetsDefinition:
+    """The asset; it needs the journal only, and comes `after` what a daily close does first: then it covers the whole date."""
 
     @dg.asset(
         name="book_index",
@@ -18,10 +19,10 @@ def build_book_index_asset(partitions: dg.DailyPartitionsDefinition) -> dg.Asset
             "What answers `l2 book SYMBOL --at TIME` in milliseconds: the rows of every symbol of a session date, beside each other, "
             "behind the books as they were. Files: book_index/STREAM/YYYYMMDD.l2bx under L2_HOME. Made from the journal alone: deleted or "
             "damaged, it is built again, and until then answers take longer and are the same. On a running date it reaches up to "
-            "the run. When red: the message says what to do; an index that was there stays."
+            "the run; the daily close makes it whole. When red: the message says what to do; an index that was there stays."
         ),
-        group_name=RECORD, owners=[OWNER], kinds={"file", "python"}, partitions_def=partitions, deps=[dg.AssetKey("journal")],
-        retry_policy=TRANSIENT_RETRY,
+        group_name=ARCHIVE, owners=[OWNER], kinds={"file", "python"}, partitions_def=partitions,
+        deps=[dg.AssetKey("journal"), *after], retry_policy=TRANSIENT_RETRY,
     )  # fmt: skip
     def indexed_books(context: dg.AssetExecutionContext, journal: JournalResource) -> dg.MaterializeResult:  # type: ignore[type-arg]  # as its neighbours
         day = key_date(context.partition_key)

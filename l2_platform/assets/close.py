@@ -4,7 +4,8 @@
 ended. What does not belong here: the close itself (operations/close.py), when it runs (sensors).
 """
 
-from typing import TYPE_CHECKING, Final
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, Final
 
 import dagster as dg
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
@@ -32,7 +33,7 @@ def build_close_asset(partitions: dg.DailyPartitionsDefinition, deps: list[dg.As
         description=(
             "A session date that is over, closed: every sink has the whole journal, its segments are sealed, streams whose tables showed a "
             "reason were rebuilt, and rows, bytes, hashes and times are recorded in table daily_reports. Closing again measures again. "
-            "When red: the checks say what it waited for or what was wrong; mend that, then materialize it again."
+            "When red: the checks say what it waited for or what was wrong; sensor unclosed_dates asks again by itself for a while."
         ),
         # not `record`: it reads the tables, and a group that is both before and after another has no place in a flow
         group_name=ARCHIVE, owners=[OWNER], kinds={"clickhouse", "file", "python"}, partitions_def=partitions, deps=deps,
@@ -43,12 +44,15 @@ def build_close_asset(partitions: dg.DailyPartitionsDefinition, deps: list[dg.As
             dg.AssetCheckSpec(AGREE, asset="closed_day", description="No stream showed a reason to rebuild it."),
         ],
     )  # fmt: skip
-    def closed_day(context: dg.AssetExecutionContext, session_dates: SessionDatesResource) -> dg.MaterializeResult:  # type: ignore[type-arg]  # as its neighbours
+    def closed_day(context: dg.AssetExecutionContext, session_dates: SessionDatesResource) -> Iterator[Any]:
         with explained_failures(f"close {context.partition_key}"):
             report = session_dates.close(number_of(key_date(context.partition_key)), context.log.info)
-        return dg.MaterializeResult(
-            metadata=_metadata(report), check_results=[_finished(report), _sealed(report), _agree(report)]
-        )
+        results = [_finished(report), _sealed(report), _agree(report)]
+        if not report.closed:
+            yield from results
+            # no materialization: that would say that the date is closed; what comes after it in a job waits too
+            raise dg.Failure(f"close {context.partition_key}: {results[0].description}", allow_retries=False)
+        yield dg.MaterializeResult(metadata=_metadata(report), check_results=results)
 
     return closed_day
 
@@ -100,7 +104,7 @@ def _metadata(report: "CloseReport") -> dict[str, dg.MetadataValue]:
 def _finished(report: "CloseReport") -> dg.AssetCheckResult:
     text = f"{len(report.streams)} streams are finished in every sink."
     if report.waiting:
-        text = f"Not closed, nothing was rebuilt or recorded: {'; '.join(report.waiting)}. Then materialize this date again."
+        text = f"Not closed, nothing was rebuilt or recorded: {'; '.join(report.waiting)}. It is tried again (sensor unclosed_dates)."
     return dg.AssetCheckResult(
         check_name=FINISHED, passed=report.closed, description=text, metadata={"waiting_for": len(report.waiting)}
     )

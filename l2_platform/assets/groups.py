@@ -13,8 +13,8 @@ OPERATE: Final = "operate"
 GROUPS: Final[Mapping[str, str]] = {
     OPERATE: "the verdict over everything, reviews, and what Dagster itself needs",
     COLLECT: "what is wanted (symbols, sessions), the feed and the collectors",
-    RECORD: "the journal, the processes that deliver it, and the daily close",
+    RECORD: "the journal, and the processes that deliver it",
     TABLES: "market tables and bars of the warehouse, by session date",
-    ARCHIVE: "closed session dates as Parquet",
+    ARCHIVE: "session dates that are over: closed, their books indexed, archived as Parquet",
 }
 """Group → what is in it."""

@@ -19,7 +19,6 @@ from l2_platform.assets.worker_facts import MANAGER, Facts, look
 from l2_platform.assets.workers import OWNER, Worker
 from l2_platform.clock import Clock
 from l2_platform.errors import L2Error
-from l2_platform.journal.layout import list_dates
 from l2_platform.market.sessions import load_calendar
 from l2_platform.operations.intents import read_intents
 from l2_platform.operations.room import Room, measure_room
@@ -34,7 +33,8 @@ from l2_platform.operations.verdict import (
     judge_room,
     verdict,
 )
-from l2_platform.resources.evidence import check_states, daemon_ages, materialized_partitions
+from l2_platform.resources.closes import ended_dates, unclosed_dates
+from l2_platform.resources.evidence import check_states, daemon_ages
 from l2_platform.resources.warehouse import WarehouseResource
 from l2_platform.settings import Settings
 from l2_platform.warehouse.gaps import gaps_of
@@ -48,7 +48,7 @@ PROMISES: Final = {
     "delivery_works": "Every delivery lives, follows its desired state and is not far behind the journal.",
     "services_work": "Warehouse, sealer, process manager and simulated market live.",
     "checks_pass": "No other check of the catalog fails at its newest evaluation.",
-    "dates_are_closed": "The last session date that ended is closed.",
+    "dates_are_closed": "The session dates that ended last are closed.",
     "disk_has_room": "There is room above the reserve, and for the next session dates.",
     "dagster_works": "Every daemon of Dagster gives signs of life.",
     "no_gaps_today": "Nothing is missing on the running session date.",
@@ -122,14 +122,10 @@ def _worker_findings(
 
 
 def _closed(settings: Settings, instance: dg.DagsterInstance, now_ns: int) -> Promise:
-    calendar = load_calendar(settings.calendar_name, settings.session.roll_margin_s)
-    recorded = {date for stream in settings.streams for date in list_dates(settings.journal_dir, stream)}
-    ended = [date for date in recorded if calendar.is_session(date) and calendar.end_of(date) <= now_ns]
-    if not settings.clickhouse.enabled or not ended:
-        return judge_close(None, [], 0, 0)
-    closed = {int(key.replace("-", "")) for key in materialized_partitions(instance, "closed_day")}
-    last = max(ended)
-    return judge_close(last, sorted(closed), (now_ns - calendar.end_of(last)) / 1e9, settings.close.due_s)
+    if not settings.clickhouse.enabled:
+        return judge_close(0, [], now_ns, settings.close)
+    ended = ended_dates(settings, now_ns)
+    return judge_close(len(ended), unclosed_dates(settings, instance, now_ns), now_ns, settings.close)
 
 
 def _ask_warehouse(settings: Settings, warehouse: WarehouseResource, now_ns: int) -> tuple[Room, list[Gap] | None]:

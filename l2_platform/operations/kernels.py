@@ -3,7 +3,7 @@
 `python -m l2_platform.operations.kernels depth|level1|simulator` compiles one set.
 
 Each set compiles in a process of its own, side by side; what is in the cache already takes a second. Without this step the
-first start of each worker would spend up to a minute compiling, all of them at once.
+first start of each worker would spend up to a minute compiling, all of them at once, and so would the first daily close.
 """
 
 import subprocess
@@ -83,6 +83,11 @@ def main(arguments: Sequence[str]) -> int:
         from l2_platform.delivery.warm import warm_kernels as warm_delivery
 
         warm_delivery([name])
+        if name == "depth":
+            # in this process: it has the decoder already
+            from l2_platform.replay.warm import warm_index
+
+            warm_index()
     return 0
 
 

@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from l2_platform.operations.room import Room
+from l2_platform.operations.unclosed import Unclosed, tell
+from l2_platform.settings import CloseSettings
 
 NAMED_MAX = 5
 """Findings named in one message; the rest is counted."""
@@ -56,18 +58,23 @@ def judge_findings(name: str, findings: Sequence[Finding], good: str) -> Promise
     return Promise(name, False, named + more, serious=worst[0].serious)
 
 
-def judge_close(expected: int | None, closed: Sequence[int], since_end_s: float, allowed_s: float) -> Promise:
-    """The last session date that ended (YYYYMMDD; None: none was recorded yet) is closed within `allowed_s` of its end."""
+def judge_close(ended: int, unclosed: Sequence[Unclosed], now_ns: int, close: CloseSettings) -> Promise:
+    """The newest session dates that ended (`ended`: how many are known) are closed, each within `close.due_s` of its end."""
     name = "dates_are_closed"
-    if expected is None:
+    if not ended:
         return Promise(name, True, "No session date has ended yet.")
-    if expected in closed:
-        return Promise(name, True, f"The last session date that ended, {expected}, is closed.")
-    hours = since_end_s / 3600
-    if since_end_s <= allowed_s:
-        return Promise(name, True, f"{expected} ended {hours:.1f} h ago; its close is due {allowed_s / 3600:.1f} h after the end.")
-    what = f"{expected} ended {hours:.1f} h ago and is not closed. Launch job daily_close for its partition and read what it says."
-    return Promise(name, False, what)
+    if not unclosed:
+        return Promise(name, True, f"The last {ended} session dates that ended are closed.")
+    hours = {date.session_date: (now_ns - date.end_ns) / 3.6e12 for date in unclosed}
+    late = [date for date in unclosed if now_ns - date.end_ns > close.due_s * 1e9]
+    if not late:
+        named = ", ".join(f"{date} ended {age:.1f} h ago" for date, age in hours.items())
+        return Promise(name, True, f"{named}; its close is due {close.due_s / 3600:.1f} h after the end.")
+    named = "; ".join(
+        f"{date.session_date} ended {hours[date.session_date]:.1f} h ago and is not closed: {tell(date, close)}"
+        for date in late[:NAMED_MAX]
+    )
+    return Promise(name, False, f"{named}. Launch job daily_close for its partition and read what it says.")
 
 
 def judge_room(room: Room, last: int, dates_min: float) -> Promise:

@@ -1,5 +1,10 @@
-"""Every kernel of a replay, run once on a few lines, so that none is compiled or loaded while clients wait. Nothing else belongs here."""
+"""Every kernel of a replay and of the book index, run once on a few lines: none is compiled or loaded while somebody waits for it.
 
+Nothing else belongs here.
+"""
+
+import tempfile
+from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -9,13 +14,17 @@ from l2_platform.feeds.iqfeed.decode_level1 import Level1Decoder
 from l2_platform.feeds.iqfeed.simulator.layouts import Layout
 from l2_platform.feeds.iqfeed.simulator.live import warm_kernels
 from l2_platform.journal.frame import Position
+from l2_platform.journal.importing import write_finished_stream
 from l2_platform.journal.items import Block
 from l2_platform.market.instruments import SymbolTable
+from l2_platform.replay.book_index import BookHistory
+from l2_platform.replay.book_index_build import build_index
 from l2_platform.replay.digest import line_batch
 from l2_platform.replay.lines import Piece
 from l2_platform.replay.player import in_columns
 from l2_platform.replay.state import DepthState, Level1State
 from l2_platform.replay.tape import Slice
+from l2_platform.settings import Settings
 
 _DEPTH: Final = (
     b"6,AAA,1,,B,10.0000,100,1,4,09:30:00.000000,2024-01-02,\r\n5,AAA,1,,B,09:30:00.000000,2024-01-02,\r\n"
@@ -46,6 +55,18 @@ def warm() -> None:
             quotes = Level1State(("Symbol",))
             quotes.apply(piece, 0, count)
             in_columns(lines, ("Symbol", "Bid"), Layout(("Bid", "Ask")))
+
+
+def warm_index() -> None:
+    """Compile, or load from the cache, everything that building the book index of a date and asking it need."""
+    date, stream, ts = 20240102, "iqfeed-depth-import-00000000", 1_704_205_800_000_000_000
+    with tempfile.TemporaryDirectory() as name:
+        settings = Settings(home=Path(name))
+        frames = [(_DEPTH, _DEPTH.count(b"\n"), 1, ts)]
+        write_finished_stream(settings.journal_dir, stream, [(date, frames)], context={}, calendar="always_open")
+        build_index(settings, stream, date)
+        with BookHistory(settings) as history:
+            history.book_at("AAA", ts, stream, date)
 
 
 def _block(text: bytes) -> Block:

@@ -108,6 +108,7 @@ def test_lineage_follows_the_flow(definitions):
 def test_sensors_and_schedules_run_without_a_click(definitions):
     assert {sensor.name for sensor in definitions.sensors} == {
         "collector_supervisor", "new_session_date", "symbols_changed", "notify_run_failures", "notify_check_failures",
+        "unclosed_dates",
     }  # fmt: skip
     assert {schedule.name: schedule.cron_schedule for schedule in definitions.schedules} == {
         "measure_day_hourly": "5 * * * *", "platform_health": "*/15 * * * *", "daily_close": "30 0 * * *", "daily_health": "30 3 * * *",

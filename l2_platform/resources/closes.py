@@ -1,0 +1,58 @@
+"""Which of the newest session dates that ended are not closed, from the journal's folders and Dagster's own records.
+
+What does not belong here: when they are asked for again (operations/unclosed.py).
+"""
+
+from typing import Final
+
+import dagster as dg
+
+from l2_platform.journal.layout import list_dates
+from l2_platform.market.sessions import load_calendar
+from l2_platform.operations.unclosed import Unclosed
+from l2_platform.resources.evidence import materialized_partitions
+from l2_platform.settings import Settings
+
+JOB: Final = "daily_close"
+CLOSED: Final = "closed_day"
+"""The asset whose partition says that a date is closed."""
+TRY_TAG: Final = "l2/close_try"
+"""Number of the try, on runs that were asked for again."""
+PARTITION_TAG: Final = "dagster/partition"
+RUNS_SEEN: Final = 100
+"""Newest runs of one date that are looked at."""
+
+
+def key_of(session_date: int) -> str:
+    """20250725 → 2025-07-25."""
+    return f"{session_date // 10_000:04d}-{session_date // 100 % 100:02d}-{session_date % 100:02d}"
+
+
+def ended_dates(settings: Settings, now_ns: int) -> list[int]:
+    """The newest `close.again_dates` session dates that this instance recorded and that are over, oldest first."""
+    calendar = load_calendar(settings.calendar_name, settings.session.roll_margin_s)
+    recorded = {date for stream in settings.streams for date in list_dates(settings.journal_dir, stream)}
+    ended = sorted(date for date in recorded if calendar.is_session(date) and calendar.end_of(date) <= now_ns)
+    return ended[-settings.close.again_dates :]
+
+
+def unclosed_dates(settings: Settings, instance: dg.DagsterInstance, now_ns: int) -> list[Unclosed]:
+    """Those of `ended_dates` that `closed_day` was never made for, oldest first; one query each."""
+    ended = ended_dates(settings, now_ns)
+    if not ended:
+        return []
+    closed = materialized_partitions(instance, CLOSED)
+    calendar = load_calendar(settings.calendar_name, settings.session.roll_margin_s)
+    return [_look(instance, date, calendar.end_of(date), now_ns) for date in ended if key_of(date) not in closed]
+
+
+def _look(instance: dg.DagsterInstance, session_date: int, end_ns: int, now_ns: int) -> Unclosed:
+    wanted = dg.RunsFilter(job_name=JOB, tags={PARTITION_TAG: key_of(session_date)})
+    records = instance.get_run_records(wanted, limit=RUNS_SEEN)
+    tried = [int(text) for record in records if (text := record.dagster_run.tags.get(TRY_TAG, "")).isdigit()]
+    # a run of the future ended before the clock was set back: it must not be waited for
+    ends = [end for record in records if record.end_time and (end := int(record.end_time * 1e9)) <= now_ns]
+    return Unclosed(
+        session_date, end_ns, running=any(not record.dagster_run.is_finished for record in records),
+        tries=max(tried, default=0), last_ns=max(ends, default=0),
+    )  # fmt: skip
