@@ -383,6 +383,21 @@ class CloseSettings(Section):
     """Longest wait between two tries, s."""
 
 
+class ReconcileSettings(Section):
+    """Comparison of what the stores hold of a session date with its journal."""
+
+    chunk_seqs: int = Field(default=65_536, ge=1000, le=10_000_000)
+    """Seqs compared at a time where sums differ: bounds the memory of the search for keys."""
+    rows_max: int = Field(default=2_000_000, ge=1000, le=100_000_000)
+    """Records of files that differ, compared by key at once; of further files only the number of rows is told."""
+    keys: int = Field(default=20, ge=0, le=1000)
+    """Keys of rows that differ, named per table, store and kind of difference."""
+    minutes: int = Field(default=20, ge=0, le=1440)
+    """Minutes that differ, named per table and store."""
+    read_bytes: Bytes = 8 << 20
+    """A file is read in blocks of this size; a longer line is no record."""
+
+
 class ArchiveSettings(Section):
     """Closed session dates as Parquet files, and reading them again."""
 
@@ -640,6 +655,8 @@ class Settings(BaseSettings):
     """Dates that are built again."""
     close: CloseSettings = CloseSettings()
     """The daily close."""
+    reconcile: ReconcileSettings = ReconcileSettings()
+    """Comparison of the stores."""
     archive: ArchiveSettings = ArchiveSettings()
     """Parquet files of closed dates."""
     lookup: LookupSettings = LookupSettings()

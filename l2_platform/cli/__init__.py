@@ -28,6 +28,7 @@ MODULES = (
     "operate", "metrics", "notify", "book", "sql", "gaps", "quarantine",
     "importing",
     "rebuild",
+    "reconcile",
     "replay",
     "archive", "backfill",
     "journal", "collect", "deliver", "simulate",

@@ -86,8 +86,10 @@ def delivered_through(settings: Settings, sink: str, stream: str) -> int:
 
 
 @contextmanager
-def without_delivery(settings: Settings, stream: str, session_date: int, seq_last: int) -> Iterator[bool]:
-    """While the block runs no delivery writes rows of the date into ClickHouse; yields whether one had finished the date before.
+def without_delivery(
+    settings: Settings, stream: str, session_date: int, seq_last: int, sink: str = "clickhouse"
+) -> Iterator[bool]:
+    """While the block runs no delivery writes rows of the date into the sink; yields whether one had finished the date before.
 
     `seq_last`: the journal's last line of it. A delivery that is at work on the date is not stopped: DateBusy tells how far it is.
     """
@@ -99,15 +101,15 @@ def without_delivery(settings: Settings, stream: str, session_date: int, seq_las
         with _held(Lease(settings.run_dir / "leases" / f"import-{stream}"), f"{stream} is being imported"):
             yield True
         return
-    if delivered_through(settings, "clickhouse", stream) >= session_date:
+    if delivered_through(settings, sink, stream) >= session_date:
         # deliveries never go back to a date that they finished
         yield True
         return
-    lease = Lease(settings.run_dir / "leases" / "deliver-clickhouse")
-    if has_all(settings, "clickhouse", stream, session_date, seq_last):
+    lease = Lease(settings.run_dir / "leases" / f"deliver-{sink}")
+    if has_all(settings, sink, stream, session_date, seq_last):
         yield True
         return
-    with _held(lease, _progress(settings, stream, session_date, seq_last)):
+    with _held(lease, _progress(settings, sink, stream, session_date, seq_last)):
         yield False
 
 
@@ -139,11 +141,11 @@ def has_all(settings: Settings, sink: str, stream: str, session_date: int, seq_l
     return durable is not None and durable.closed and stored is not None and stored >= seq_last
 
 
-def _progress(settings: Settings, stream: str, session_date: int, seq_last: int) -> str:
-    stored = stored_seq(settings, "clickhouse", stream, session_date)
+def _progress(settings: Settings, sink: str, stream: str, session_date: int, seq_last: int) -> str:
+    stored = stored_seq(settings, sink, stream, session_date)
     left = f" ({seq_last - stored:,} lines are left)" if stored is not None else ""
     return (
-        f"{stream}: deliver-clickhouse has not finished session date {session_date}{left}. Wait until it has (`l2 status`), or stop it "
+        f"{stream}: deliver-{sink} has not finished session date {session_date}{left}. Wait until it has (`l2 status`), or stop it "
         "(job control_collector, action stop)"
     )
 

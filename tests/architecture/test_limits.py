@@ -24,7 +24,7 @@ ELSEWHERE = {
     "notify.attempts_max", "supervision.lag_s_max", "supervision.attempts_max", "supervision.crash_starts_max",
     "close.again_max",
     "book_index.unit_bytes", "book_index.group_rows_max", "book_index.group_slices_max", "book_index.chunk_bytes",
-    "book_index.cache_bytes", "book_index.open_files_max",
+    "book_index.cache_bytes", "book_index.open_files_max", "reconcile.rows_max", "reconcile.read_bytes",
 }  # fmt: skip
 """Sizes without a high-water mark: an input is refused whole, a file is begun anew, a check tells it, or the process ends first."""
 
