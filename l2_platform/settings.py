@@ -563,6 +563,8 @@ class SupervisionSettings(Section):
     """First time that it is held back, s; doubles with each further crash."""
     crash_cap_s: Seconds = 600.0
     """Longest time that it is held back before it is tried again, s."""
+    revivals_max: int = Field(default=5, ge=1, le=100)
+    """`l2 run` brings a process manager that died back so often in a row; then it ends with an error."""
 
 
 class DagsterSettings(Section):

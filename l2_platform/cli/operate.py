@@ -30,6 +30,7 @@ def register(app: typer.Typer) -> None:
     """Add the commands to the command line."""
     app.command("up")(up)
     app.command("down")(down)
+    app.command("run")(run)
     app.command("status")(status)
     app.command("logs")(logs)
     app.command("doctor")(doctor)
@@ -79,6 +80,25 @@ def down(as_json: AsJson = False) -> None:
         output.print_json({"stopped": stopped})
     else:
         output.line(f"stopped {len(stopped)} processes" if stopped else "nothing was running")
+
+
+def run() -> None:
+    """Run everything in the foreground until SIGTERM or Ctrl-C: what a systemd unit or a container starts (docs/deployment.md).
+
+    Example: `L2_HOME=/var/lib/l2 l2 run`
+    """
+    import signal
+    import threading
+
+    from l2_platform.clock import SystemClock
+    from l2_platform.operations.foreground import run as run_until
+    from l2_platform.settings import load_settings
+
+    ended = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: ended.set())
+    with _Progress() as progress:
+        run_until(load_settings(), SystemClock(), progress, ended, output.note)
 
 
 def status(as_json: AsJson = False) -> None:

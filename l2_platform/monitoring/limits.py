@@ -149,6 +149,7 @@ AT_LIMIT: Final[dict[str, str]] = {
     "supervision.attempt_first_s": "the next run is requested; the wait doubles",
     "supervision.attempt_cap_s": "the wait between two runs grows no further",
     "supervision.crash_s": "an end of the process is no crash any more, and crashes before it are forgotten",
+    "supervision.revivals_max": "`l2 run` brings everything down and ends with exit code 1: its service manager starts it again",
     "supervision.crash_starts_max": "the watchdog stops the process and holds it back; check `alive` says `crashloop`",
     "supervision.crash_first_s": "the process is tried again; the next time it is held back twice as long",
     "supervision.crash_cap_s": "the time that a process is held back grows no further",

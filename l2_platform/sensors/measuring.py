@@ -14,8 +14,8 @@ from l2_platform.operations.intents import symbols_mtime_ns
 from l2_platform.settings import Settings
 
 HOURLY: Final = "5 * * * *"
-NEW_DATE_S: Final = 30
-"""Time between two looks for a new session date, s."""
+LOOK_S: Final = 60
+"""Time between two looks for a new session date, or a changed symbols file, s."""
 SETTLE_NS: Final = 20 * 10**9
 """A date is first measured this long after it appeared: some rows to look at, ns."""
 
@@ -74,7 +74,7 @@ def build_new_date_sensor(
     @dg.sensor(
         name="new_session_date",
         description="A session date got its first bytes: measures it, and the date before it a last time.",
-        minimum_interval_seconds=NEW_DATE_S,
+        minimum_interval_seconds=LOOK_S,
         job=job,
         default_status=dg.DefaultSensorStatus.RUNNING,
     )
@@ -105,7 +105,7 @@ def build_symbols_sensor(settings: Settings) -> dg.SensorDefinition:
     @dg.sensor(
         name="symbols_changed",
         description="The symbols file changed: records which symbols are wanted from now on (asset universe).",
-        minimum_interval_seconds=NEW_DATE_S,
+        minimum_interval_seconds=LOOK_S,
         job_name="daily_records",
         default_status=dg.DefaultSensorStatus.RUNNING,
     )

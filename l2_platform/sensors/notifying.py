@@ -17,6 +17,8 @@ from l2_platform.resources.evidence import CheckState, check_states
 from l2_platform.settings import Settings
 
 INTERVAL_S: Final = 30
+NOBODY_S: Final = 600
+"""Time between two looks while nobody is to be told: each costs a tick, s."""
 RUNS_A_LOOK: Final = 50
 """Failed runs of one look; the next look goes on where this one ended."""
 FAILING_MAX: Final = 50
@@ -30,10 +32,11 @@ NOBODY: Final = "nobody is to be told: set L2_NOTIFY__URLS or L2_NOTIFY__URLS_FI
 def build_notifying_sensors(settings: Settings, clock: Clock) -> list[dg.SensorDefinition]:
     """Both sensors; they run from the start and do nothing until somebody is to be told."""
     notifier = Notifier(settings, clock)
+    interval_s = INTERVAL_S if notifier.receivers else NOBODY_S
     web = f"http://127.0.0.1:{settings.ports.dagster}"
 
     @dg.sensor(
-        name="notify_run_failures", minimum_interval_seconds=INTERVAL_S, default_status=dg.DefaultSensorStatus.RUNNING,
+        name="notify_run_failures", minimum_interval_seconds=interval_s, default_status=dg.DefaultSensorStatus.RUNNING,
         description="Tells of failed runs through the receivers in notify.urls: what failed together in one message, no storms.",
     )  # fmt: skip
     def notify_run_failures(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
@@ -42,7 +45,7 @@ def build_notifying_sensors(settings: Settings, clock: Clock) -> list[dg.SensorD
         return _told(notifier, events)
 
     @dg.sensor(
-        name="notify_check_failures", minimum_interval_seconds=INTERVAL_S, default_status=dg.DefaultSensorStatus.RUNNING,
+        name="notify_check_failures", minimum_interval_seconds=interval_s, default_status=dg.DefaultSensorStatus.RUNNING,
         description="Tells of checks that fail and of those that are well again, through the receivers in notify.urls.",
     )  # fmt: skip
     def notify_check_failures(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
+from dagster._core.definitions.run_request import InstigatorType
+from dagster._core.scheduler.instigation import TickData, TickStatus
 
 from l2_platform.assets.platform_health import PROMISES
 from l2_platform.clock import SystemClock
@@ -116,6 +118,15 @@ def test_pruning_removes_what_is_old_and_keeps_the_newest_evidence(instance):
     assert len(list(Path(instance.event_log_storage.path_for_shard("index")).parent.glob("*.db"))) == shards - 2
     again = prune(instance, now_ns + 31 * DAY_NS, bounds)
     assert (again.runs, again.events, again.evaluations) == (0, 0, 0)
+
+
+def test_pruning_keeps_ticks_that_asked_for_something_longer(instance):
+    now_ns = SystemClock().now_ns()
+    for days, status in ((2, TickStatus.SKIPPED), (2, TickStatus.SUCCESS), (0, TickStatus.SKIPPED), (31, TickStatus.SUCCESS)):
+        when = now_ns / 1e9 - days * 86_400
+        instance.create_tick(TickData("origin", "sensor", InstigatorType.SENSOR, status, when, run_ids=[], selector_id="s"))
+    assert prune(instance, now_ns, DagsterSettings(keep_runs_days=30)).ticks == 2
+    assert [tick.status for tick in instance.get_ticks("origin", "s")] == [TickStatus.SKIPPED, TickStatus.SUCCESS]
 
 
 def test_pruning_is_bounded_and_goes_on(instance):
