@@ -44,9 +44,9 @@ class Performance:
 
     def __init__(
         self, settings: Settings, parts: list[Part], symbols: tuple[str, ...], names: list[str], pacer: Pacer, begin: int, end: int,
-        clock: Clock,
+        clock: Clock, lines_ahead: int = 0,
     ) -> None:  # fmt: skip
-        """`symbols`: only these (empty: all); `names`: symbols that are known to come."""
+        """`symbols`: only these (empty: all); `names`: symbols that are known to come; `lines_ahead`: about as many lines come."""
         self.parts = parts
         self.channels = {part.channel for part in parts}
         self.pacer = pacer
@@ -75,7 +75,7 @@ class Performance:
         self.level1: dict[int, Level1State] = {}
         for reader in self._readers:
             if reader.part.channel == "depth":
-                self.depth[reader.track] = DepthState()
+                self.depth[reader.track] = DepthState(lines_ahead)
             else:
                 self.level1[reader.track] = Level1State(reader.first_fields)
 

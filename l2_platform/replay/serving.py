@@ -80,7 +80,7 @@ def prepare(settings: Settings, order: Order, clock: Clock, report: Report | Non
     end = instant_of(order.end, "--to", day) if order.end else day.last_ns
     if begin > end:
         raise InputError(f"--from {order.begin or text_of(begin)} is after --to {order.end or text_of(end)}")
-    show = Performance(settings, parts, order.symbols, names, Pacer(order.speed, begin), begin, end, clock)
+    show = Performance(settings, parts, order.symbols, names, Pacer(order.speed, begin), begin, end, clock, day.lines)
     if order.begin:
         while show.skip(begin, SKIP_LINES):
             if report is not None:

@@ -4,35 +4,47 @@ It follows the lines lazily: what was played is applied when somebody asks, or w
 clients and pace (`player`).
 """
 
-from typing import Any, Final
+import mmap
+from contextlib import suppress
+from typing import Any, Final, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 
 from l2_platform.feeds.iqfeed.layouts import DEFAULT_FIELDS
 from l2_platform.market.events import DepthBatch, Int32, Int64, Level1Batch, Level1Kind, UInt8
 from l2_platform.replay import state_kernels as kernels
 from l2_platform.replay.lines import Piece
 
-_FIRST_ROWS: Final = 1 << 12
+Number = TypeVar("Number", np.int32, np.int64)
+ROWS_MIN: Final = 1 << 12
+ROWS_FIRST_MAX: Final = 1 << 20
+"""Room for more living rows than these is made when they come, which takes tens of ms; up to here it is there from the beginning."""
 _BURST_BYTES: Final = 1 << 16
 
 
 class DepthState:
     """The living rows of every book, each as its last line."""
 
-    def __init__(self) -> None:
+    def __init__(self, rows: int = ROWS_MIN) -> None:
+        """`rows`: as many may live, by guess; memory that no row needed is never touched."""
         self._meta: Int64 = np.zeros(kernels.M_WORDS, np.int64)
         self._heads: Int32 = np.zeros(0, np.int32)
         self._tails: Int32 = np.zeros(0, np.int32)
         self._out: UInt8 = np.empty(_BURST_BYTES, np.uint8)
         self._shapes: UInt8 = np.zeros(0, np.uint8)
-        self._make(_FIRST_ROWS)
+        self._make(min(max(1 << max(rows - 1, 1).bit_length(), ROWS_MIN), ROWS_FIRST_MAX))
 
     def forget(self) -> None:
-        """Every book is empty."""
+        """Every book is empty; the memory stays, since fresh memory costs tens of ms while lines wait."""
+        if not self.rows:
+            return
         self._heads[:] = -1
         self._tails[:] = -1
-        self._make(_FIRST_ROWS)
+        self._slots[:] = -1
+        self._after[:-1] = np.arange(1, len(self._after), dtype=np.int32)
+        self._after[-1] = -1
+        self._meta[:] = 0
 
     def apply(self, piece: Piece, first: int, stop: int) -> None:
         """Lines `first` to `stop - 1` of a depth piece."""
@@ -87,12 +99,12 @@ class DepthState:
         self._shapes = np.concatenate([self._shapes, np.zeros(room - held, np.uint8)])
 
     def _make(self, rows: int) -> None:
-        self._keys: Int64 = np.zeros(rows, np.int64)
-        self._owners: Int32 = np.zeros(rows, np.int32)
+        self._keys: Int64 = np.full(rows, -1, np.int64)
+        self._owners: Int32 = np.full(rows, -1, np.int32)
         self._after: Int32 = np.append(np.arange(1, rows, dtype=np.int32), np.int32(-1))
         self._before: Int32 = np.full(rows, -1, np.int32)
-        self._lengths: Int32 = np.zeros(rows, np.int32)
-        self._texts: UInt8 = np.zeros(rows * kernels.LINE_BYTES_MAX, np.uint8)
+        self._lengths: Int32 = np.full(rows, -1, np.int32)
+        self._texts: UInt8 = _untouched(rows * kernels.LINE_BYTES_MAX)
         self._slots: Int32 = np.full(4 * rows, -1, np.int32)
         self._meta[:] = 0
 
@@ -101,9 +113,11 @@ class DepthState:
         more = np.arange(rows + 1, 2 * rows + 1, dtype=np.int32)
         more[-1] = self._meta[kernels.M_FREE]
         self._meta[kernels.M_FREE] = rows
-        self._keys, self._owners = np.tile(self._keys, 2), np.tile(self._owners, 2)
-        self._after, self._before = np.concatenate([self._after, more]), np.tile(self._before, 2)
-        self._lengths, self._texts = np.tile(self._lengths, 2), np.tile(self._texts, 2)
+        self._keys, self._owners = _doubled(self._keys), _doubled(self._owners)
+        self._after, self._before = np.concatenate([self._after, more]), _doubled(self._before)
+        self._lengths = _doubled(self._lengths)
+        texts, self._texts = self._texts, _untouched(2 * len(self._texts))
+        self._texts[: len(texts)] = texts
         self._slots = np.full(8 * rows, -1, np.int32)
         kernels.place_rows(self._keys, self._owners, self._slots, self._heads, self._after)
 
@@ -157,6 +171,19 @@ class Level1State:
     def regional(self, symbol: int) -> bytes:
         """The newest R line; empty when none is known."""
         return self._others[Level1Kind.REGIONAL].get(symbol, b"")
+
+
+def _untouched(count: int) -> UInt8:
+    """Bytes whose memory is taken in small pages when they are used: a huge page (numpy asks for them) is a stall of ms (measured)."""
+    room = mmap.mmap(-1, count, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    with suppress(OSError):  # a kernel without huge pages
+        room.madvise(mmap.MADV_NOHUGEPAGE)
+    return np.frombuffer(room, np.uint8)
+
+
+def _doubled(values: npt.NDArray[Number]) -> npt.NDArray[Number]:
+    """Room for twice as many."""
+    return np.concatenate([values, np.full(len(values), -1, values.dtype)])
 
 
 def _last_rows(mask: Any, symbol: Int32) -> list[tuple[int, int]]:

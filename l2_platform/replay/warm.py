@@ -23,6 +23,7 @@ from l2_platform.replay.digest import line_batch
 from l2_platform.replay.lines import Piece
 from l2_platform.replay.player import in_columns
 from l2_platform.replay.state import DepthState, Level1State
+from l2_platform.replay.state_kernels import place_rows
 from l2_platform.replay.tape import Slice
 from l2_platform.settings import Settings
 
@@ -36,6 +37,8 @@ _LEVEL1: Final = b"P,AAA,10.0,100,09:30:00.000000,19,0,10.0,100,11.0,100,,,,10.0
 def warm() -> None:
     """Compile, or load from the cache, everything that playing needs."""
     warm_kernels()
+    none = np.full(2, -1, np.int32)
+    place_rows(np.zeros(2, np.int64), np.zeros(2, np.int32), none.copy(), none, none)
     table = SymbolTable()
     for channel, text in (("depth", _DEPTH), ("level1", _LEVEL1)):
         block = _block(text)

@@ -103,6 +103,9 @@ def test_burst_is_the_plain_book_after_any_bites(shape, seed):
     assert state.rows == sum(len(plain_burst(lines, name)) for name in table.names)
     state.forget()
     assert all(state.burst(number) == b"" for number in range(len(table)))
+    state.apply(piece, 0, len(lines))
+    for name in table.names:
+        assert state.burst(table.number(name)).decode().splitlines(keepends=True) == plain_burst(lines, name)
 
 
 def test_many_orders_make_the_tables_grow():
@@ -112,6 +115,9 @@ def test_many_orders_make_the_tables_grow():
     state.apply(piece, 0, len(lines))
     assert state.rows == len(lines)
     assert state.burst(0).decode() == "".join("6" + line[1:] for line in lines)
+    roomy = DepthState(len(lines))
+    roomy.apply(piece, 0, len(lines))
+    assert roomy.burst(0) == state.burst(0)
 
 
 def test_shape_is_open_before_the_first_line_and_unknown_numbers_are_empty():
