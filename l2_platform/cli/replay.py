@@ -52,6 +52,7 @@ def serve_day(
     port_base: PortBase = None,
     clients: Annotated[int, typer.Option("--clients", min=0, max=1000, help="Begin when so many clients watch.")] = 1,
     start_paused: Annotated[bool, typer.Option("--start-paused", help="Begin at `l2 replay resume` only.")] = False,
+    loop: Annotated[bool, typer.Option("--loop", help="At its end begin again, the same bytes, until it is stopped.")] = False,
     to_kafka: Annotated[str | None, typer.Option("--to-kafka", metavar="TOPIC", help="Send records to this topic instead.")] = None,
     bootstrap: Annotated[str | None, typer.Option("--bootstrap", help="Kafka brokers, host:port,… (else as `l2 settings` says).")] = None,
     as_json: AsJson = False,
@@ -65,6 +66,7 @@ def serve_day(
     """
     from l2_platform.cli.output import ready_kernels
     from l2_platform.cli.times import session_date_from_text
+    from l2_platform.errors import InputError
     from l2_platform.settings import load_settings
 
     settings = _settings_at(load_settings(), port_base)
@@ -75,8 +77,10 @@ def serve_day(
 
     chosen = tuple(dict.fromkeys(name.strip() for name in (symbols or "").split(",") if name.strip()))
     order = Order(
-        session_date, tuple(stream or ()), chosen, speed_from_text(speed), begin, end, clients=clients, paused=start_paused
+        session_date, tuple(stream or ()), chosen, speed_from_text(speed), begin, end, clients=clients, paused=start_paused, loop=loop
     )
+    if loop and to_kafka is not None:
+        raise InputError("--loop plays to clients only: a topic would get records of the same keys again; leave one of the two out")
     with _progress() as report:
         if to_kafka is not None:
             outcome = _to_kafka(settings, order, to_kafka, bootstrap, report)
@@ -218,6 +222,8 @@ def _tell(outcome: "Outcome", *, as_json: bool) -> None:
             f"{text_of(record['begin_ns'])} to {text_of(record['market_ns'])} New York time in {outcome.seconds:.1f} s, "
             f"{rate:,.0f} lines/s; {pace}; {outcome.clients} clients, {outcome.cut} of them cut because they did not read"
         )
+        if record["rounds"]:
+            note(f"the day was played {record['rounds']} times whole; the digests are of the last of them")
     for reason in outcome.damage:
         note(f"damage: {reason}")
     if not outcome.complete:

@@ -63,6 +63,12 @@ class Performance:
         self.damaged = 0
         self.jumped = False
         """There was a seek: the digest is of what was played, in the order in which it was played."""
+        self.rounds = 0
+        """How often everything was played whole; more than once only in a loop."""
+        self.whole: list[LineDigest] = []
+        """Digests of the newest whole round of a loop; empty before its end."""
+        self._lines_before = 0
+        """Lines of former rounds."""
         self.reached = begin
         """Market time of the newest played line, ns."""
         self._up = [True] * len(parts)
@@ -87,8 +93,8 @@ class Performance:
 
     @property
     def lines(self) -> int:
-        """Market lines that were played."""
-        return sum(digest.lines for digest in self.digests)
+        """Market lines that were played, in all rounds."""
+        return self._lines_before + sum(digest.lines for digest in self.digests)
 
     def market_time(self, steady_ns: int) -> int:
         """What the clock of the played day says, ns."""
@@ -156,6 +162,14 @@ class Performance:
         self.reached = self.begin
         self.tape = self._tape()
 
+    def end_round(self) -> None:
+        """Everything was played and is to be played again: count the round, begin new digests."""
+        self.rounds += 1
+        self._lines_before = self.lines
+        if not self.jumped:
+            self.whole = self.digests
+        self.digests = [LineDigest() for _ in self.parts]
+
     def settle(self) -> None:
         """Bring what is known up to the newest played line."""
         self._catch_up(self._behind)
@@ -179,7 +193,7 @@ class Performance:
             "session_date": self.parts[0].session_date, "streams": [part.stream for part in self.parts],
             "speed": "max" if self.pacer.speed == AS_FAST_AS_POSSIBLE else self.pacer.speed, "paused": self.pacer.paused,
             "market_ns": self.market_time(steady_ns), "begin_ns": self.begin, "end_ns": self.end, "lines": self.lines,
-            "symbols": sum(self.chosen.mask.tolist()), "late": self.late.as_record(), "damaged": self.damaged,
+            "symbols": sum(self.chosen.mask.tolist()), "late": self.late.as_record(), "damaged": self.damaged, "rounds": self.rounds,
         }  # fmt: skip
 
     def _grow(self) -> None:

@@ -48,6 +48,8 @@ class Wish:
     """And none may have watched anything new for this long."""
     paused: bool = False
     """Or: not before the command `resume`."""
+    loop: bool = False
+    """At its end the day begins again, until somebody stops it."""
 
 
 class DayPlayer:
@@ -93,7 +95,7 @@ class DayPlayer:
         """Until shortly before the next line is due."""
         if self.skipping_to is not None:
             return 0.0
-        if not self.started or self.show.pacer.paused or self.show.over():
+        if not self.started or self.show.pacer.paused or (self.show.over() and not self._wish.loop):
             return IDLE_S
         if self.show.tape.starved:
             return 0.001
@@ -113,8 +115,10 @@ class DayPlayer:
         if not self.started:
             self._start_when_ready()
             return False
-        if self.show.pacer.paused or self.show.tape.starved or self.show.over():
+        if self.show.pacer.paused or self.show.tape.starved:
             return False
+        if self.show.over():
+            return self._wish.loop and self._begin_again()
         if self.show.pacer.speed == AS_FAST_AS_POSSIBLE:
             if self._is_backed_up():
                 self._cut_who_stands_still()
@@ -177,7 +181,7 @@ class DayPlayer:
             return "seeking"
         if not self.started:
             return "waiting"
-        if self.show.over():
+        if self.show.over() and not self._wish.loop:
             return "finished"
         return "paused" if self.show.pacer.paused else "playing"
 
@@ -296,6 +300,16 @@ class DayPlayer:
             self.show.rewind()
         self.show.jumped = True
         self.skipping_to = market_ns
+
+    def _begin_again(self) -> bool:
+        """The next round of a loop: once clients took what was played, the day from its beginning, with the books of that time."""
+        if self._is_backed_up():
+            self._cut_who_stands_still()
+            return False
+        self.show.end_round()
+        self.seek(self.show.begin)
+        self.show.jumped = False
+        return True
 
     def _skip(self) -> bool:
         assert self.skipping_to is not None

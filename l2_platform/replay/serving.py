@@ -45,6 +45,8 @@ class Order:
     """Playing begins when so many clients watch."""
     paused: bool = False
     """Or not before `resume`."""
+    loop: bool = False
+    """Begin again at the end, until it is stopped."""
 
 
 @dataclass(slots=True)
@@ -116,7 +118,7 @@ def serve(
     show, _ = prepare(settings, order, clock, report)
     warm()
     replay = settings.replay
-    wish = Wish(order.clients, int(replay.settle_s * 1e9), order.paused)
+    wish = Wish(order.clients, int(replay.settle_s * 1e9), order.paused, order.loop)
     player = DayPlayer(show, clock, wish, replay.spin_us * 1000, int(replay.stall_s * 1e9))
     try:
         simulator = _open_ports(settings, player, clock)
@@ -169,8 +171,8 @@ def _play(
         gc.unfreeze()
         sys.setswitchinterval(before)
     player.cut += simulator.network.queue_bound.reached
-    complete = player.state == "finished"
-    why = "end" if complete else (signals[0] if signals else "the command stop")
+    complete = player.state == "finished" or player.show.rounds > 0
+    why = "end" if player.state == "finished" else (signals[0] if signals else "the command stop")
     return outcome_of(player.show, complete=complete, why=why, seconds=(clock.monotonic_ns() - began) / 1e9, clock=clock, player=player)
 
 
@@ -184,7 +186,7 @@ def outcome_of(
     """The account of a performance."""
     digests = {
         part.stream: {"sha256": digest.text(), "lines": digest.lines, "talk": digest.talk, "torn": digest.torn}
-        for part, digest in zip(show.parts, show.digests, strict=True)
+        for part, digest in zip(show.parts, show.whole or show.digests, strict=True)
     }
     return Outcome(
         complete, why, show.record(clock.monotonic_ns()) | {"jumped": show.jumped}, digests, list(show.damage), seconds,
@@ -196,9 +198,10 @@ def progress_text(record: dict[str, Any]) -> str:
     """One line about a running replay."""
     rate = record.get("rate")
     speed = record["speed"] if record["speed"] == "max" else f"{record['speed']:g}x"
+    pace = f"speed {speed}" + (f", round {record['rounds'] + 1}" if record["rounds"] else "")
     parts = [
         f"{record['state']} {text_of(record['market_ns'])}", f"{record['lines']:,} lines", f"{rate:,.0f}/s" if rate is not None else "",
-        f"speed {speed}", f"{record['clients']} clients" if "clients" in record else "",
+        pace, f"{record['clients']} clients" if "clients" in record else "",
         f"late p99 {record['late']['p99_ms']:.2f} ms" if record["late"]["lines"] else "",
     ]  # fmt: skip
     return "  ".join(part for part in parts if part)

@@ -149,6 +149,29 @@ def test_pause_speed_seek_and_stop_over_the_control_port(day):
     assert sorted(b"3" + line[1:] for line in tail) == sorted(lines_of(depth_day(), b"3"))
 
 
+def test_loop_sends_the_same_bytes_again_until_it_is_stopped(day):
+    stored = lines_of(depth_day(), b"3")
+    with Serving(day, Order(DATE, (DEPTH,), speed=100.0, loop=True)) as serving:
+        client = serving.client("depth", "WOR,AAA", "WOR,BBB")
+        client.until("a third round", lambda: len(client.of(b"3")) > 2 * len(stored))
+        assert serving.ask("status")["rounds"] >= 2
+        assert serving.ask("status")["state"] == "playing"
+        serving.ask("stop")
+        outcome = serving.end()
+        client.finish()
+    assert (outcome.complete, outcome.why, outcome.record["jumped"]) == (True, "the command stop", False)
+    lines = client.lines()
+    begins = [at for at, line in enumerate(lines) if line == b"S,CLEAR DEPTH,AAA,B,\r\n"]
+    assert len(begins) == outcome.record["rounds"] >= 2
+    rounds = [lines[begin:end] for begin, end in zip([0, *begins], begins, strict=False)]
+    for number, sent in enumerate(rounds):
+        assert [line for line in sent if line.startswith(b"3")] == stored, number
+    assert not client.of(b"6")
+    found, _ = digest_of(day, Part(DEPTH, DATE))
+    assert (outcome.digests[DEPTH]["sha256"], outcome.digests[DEPTH]["lines"]) == (found.text(), len(stored))
+    assert outcome.record["lines"] >= outcome.record["rounds"] * len(stored)
+
+
 def test_client_that_does_not_read_is_cut_and_the_others_get_everything(tmp_path, numba_cache):
     settings = settings_in(tmp_path, simulator={"client_queue_bytes_max": 1 << 20})
     steps = [(0, {"event": "connect"})] + [
@@ -241,6 +264,7 @@ def test_wrong_wishes_are_refused_with_what_to_do(said):
         ([date, "--from", "2001-01-01T10:00:00"], "nothing is recorded then"),
         ([date, "--from", "10:00:03", "--to", "10:00:01"], "is after --to"),
         ([date, "--port-base", "80"], "1024 to 65000"),
+        ([date, "--loop", "--to-kafka", "ticks"], "--loop plays to clients only"),
         (["pause"], "no replay answers"),
     ):
         code, out, error = said("replay", *options)
@@ -250,7 +274,7 @@ def test_wrong_wishes_are_refused_with_what_to_do(said):
 def test_examples_of_the_document_are_understood(said):
     text = (Path(__file__).resolve().parents[2] / "docs" / "replay.md").read_text(encoding="utf-8")
     examples = [line.split("#")[0].split()[1:] for line in text.splitlines() if line.startswith("l2 replay 2026-11-20")]
-    assert len(examples) == 5
+    assert len(examples) == 6
     for arguments in examples:
         code, _, error = said(*arguments)
         assert (code, "nothing is recorded on session date 20261120" in error) == (2, "--stream" not in arguments), (arguments, error)
