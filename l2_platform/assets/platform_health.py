@@ -140,9 +140,9 @@ def _ask_warehouse(settings: Settings, warehouse: WarehouseResource, now_ns: int
             rows = gaps_of(client, warehouse.database, today, now_ns)
         finally:
             client.close()
-        return measure_room(settings, sizes), [Gap(*row) for row in rows]
+        return _room(settings, sizes), [Gap(*row) for row in rows]
 
-    return _or_files(ask, settings) if settings.clickhouse.enabled else (measure_room(settings, {}), None)
+    return _or_files(ask, settings) if settings.clickhouse.enabled else (_room(settings, {}), None)
 
 
 def _or_files(
@@ -151,7 +151,12 @@ def _or_files(
     try:
         return ask()
     except (L2Error, ClickHouseError, ConnectionError):
-        return measure_room(settings, {}), None
+        return _room(settings, {}), None
+
+
+def _room(settings: Settings, table_bytes: dict[int, int]) -> Room:
+    """The newest dates only: this is looked at every 15 minutes, and old dates have hundreds of thousands of files."""
+    return measure_room(settings, table_bytes, settings.dagster.room_dates + 1)
 
 
 def _metadata(promises: list[Promise]) -> dict[str, dg.MetadataValue]:

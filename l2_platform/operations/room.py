@@ -52,56 +52,74 @@ class Room:
         return max(0.0, (self.free_bytes - self.reserve_bytes) / growth) if growth else None
 
 
-def measure_room(settings: Settings, table_bytes: Mapping[int, int]) -> Room:
-    """Look at every file once; `table_bytes`: session date → bytes of the tables on disk, from the warehouse ({} when it is away)."""
-    found: dict[int, dict[str, int]] = {}
-    for date, size in _journal(settings.journal_dir):
-        _add(found, date, "journal", size)
-    for date, size in _jsonl(settings.jsonl_dir):
-        _add(found, date, "jsonl", size)
-    for date, size in _archive(settings.archive_dir):
-        _add(found, date, "archive", size)
-    for date, size in table_bytes.items():
-        _add(found, date, "tables", size)
-    dates = tuple(DateRoom(date, {part: parts.get(part, 0) for part in PARTS}) for date, parts in sorted(found.items()))
-    other = {
-        path.name: folder_bytes(path)
-        for path in (settings.dagster_home, settings.log_dir, settings.checkpoint_dir, settings.quarantine_dir)
-    }
-    return Room(dates, other, free_bytes(settings.home), settings.disk.reserve_bytes)
+def measure_room(settings: Settings, table_bytes: Mapping[int, int], newest: int | None = None) -> Room:
+    """Look at files once; `table_bytes`: session date → bytes of the tables on disk, from the warehouse ({} when it is away).
+
+    Every file; with `newest`: those of so many newest dates only, and no other folder, for who looks often (`growth(newest - 1)` is the
+    same). One stat a file, 2 µs and more.
+    """
+    folders: list[tuple[int, str, str]] = [*_journal(settings.journal_dir), *_jsonl(settings.jsonl_dir), *_archive(settings.archive_dir)]
+    dates = sorted({date for date, _, _ in folders} | set(table_bytes))
+    chosen = set(dates if newest is None else dates[-newest:])
+    found: dict[int, dict[str, int]] = {date: dict.fromkeys(PARTS, 0) | {"tables": table_bytes.get(date, 0)} for date in sorted(chosen)}
+    for date, part, folder in folders:
+        if date in chosen:
+            found[date][part] += folder_bytes(folder)
+    places = (settings.dagster_home, settings.log_dir, settings.checkpoint_dir, settings.quarantine_dir) if newest is None else ()
+    return Room(
+        tuple(DateRoom(date, parts) for date, parts in found.items()), {path.name: folder_bytes(path) for path in places},
+        free_bytes(settings.home), settings.disk.reserve_bytes,
+    )  # fmt: skip
 
 
-def _add(found: dict[int, dict[str, int]], date: int, part: str, size: int) -> None:
-    parts = found.setdefault(date, {})
-    parts[part] = parts.get(part, 0) + size
+def _journal(root: Path) -> Iterator[tuple[int, str, str]]:
+    """(session date, part, folder) of each stream's dates."""
+    for stream in _folders(root):
+        yield from ((date, "journal", path) for path in _folders(stream) if (date := _date(path)))
 
 
-def _journal(root: Path) -> Iterator[tuple[int, int]]:
-    for path in root.glob("*/[0-9]*"):
-        if path.name.isdigit() and len(path.name) == 8:
-            yield int(path.name), folder_bytes(path)
+def _jsonl(root: Path) -> Iterator[tuple[int, str, str]]:
+    """`live/DATE`, and `SOURCE/STREAM/DATE`."""
+    for source in _folders(root):
+        for path in _folders(source):
+            if date := _date(path):
+                yield date, "jsonl", path
+            else:
+                yield from ((date, "jsonl", below) for below in _folders(path) if (date := _date(below)))
 
 
-def _jsonl(root: Path) -> Iterator[tuple[int, int]]:
-    for path in (*root.glob("live/[0-9]*"), *root.glob("*/*/[0-9]*")):
-        if path.name.isdigit() and len(path.name) == 8 and path.is_dir():
-            yield int(path.name), folder_bytes(path)
+def _archive(root: Path) -> Iterator[tuple[int, str, str]]:
+    for table in _folders(root):
+        for path in _folders(table):
+            if date := _date(path.replace("session_date=", "").replace("-", "")):
+                yield date, "archive", path
 
 
-def _archive(root: Path) -> Iterator[tuple[int, int]]:
-    for path in root.glob("*/session_date=*"):
-        digits = path.name.partition("=")[2].replace("-", "")
-        if digits.isdigit() and len(digits) == 8:
-            yield int(digits), folder_bytes(path)
+def _folders(root: Path | str) -> list[str]:
+    """Paths of the folders in a folder; none when it is not there."""
+    try:
+        with os.scandir(root) as entries:
+            return [entry.path for entry in entries if entry.is_dir()]
+    except OSError:
+        return []
 
 
-def folder_bytes(folder: Path) -> int:
+def _date(path: str) -> int:
+    """The session date that a folder is named after; 0 when it is not."""
+    name = os.path.basename(path)  # noqa: PTH119 - a text, not a Path: there may be thousands
+    return int(name) if len(name) == 8 and name.isascii() and name.isdigit() else 0
+
+
+def folder_bytes(folder: Path | str) -> int:
     """Bytes of all files below a folder; files that vanish meanwhile count nothing."""
     total = 0
-    for place, _, names in os.walk(folder):
-        for name in names:
-            try:
-                total += os.stat(os.path.join(place, name)).st_size  # noqa: PTH116, PTH118 - a hundred thousand files: Path costs more than the look
-            except OSError:
-                continue
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                try:
+                    total += folder_bytes(entry.path) if entry.is_dir(follow_symlinks=False) else entry.stat().st_size
+                except OSError:
+                    continue
+    except OSError:
+        return total
     return total
