@@ -169,6 +169,8 @@ class SymbolSettings(Section):
     """Most symbols on one stream; the account's own limit, read from the feed, counts too."""
     name_bytes_max: int = Field(default=30, ge=1, le=64)
     """Longest symbol name, bytes."""
+    versions_kept: int = Field(default=200, ge=1, le=10_000)
+    """Versions of the symbols file that are kept beside it until asset `universe` has recorded them."""
     names_max: int = Field(default=50_000, ge=100, le=1_000_000)
     """Most different names in the lines of one stream and session date (an import: of one file), so that corrupt lines cannot make
     symbols without end."""

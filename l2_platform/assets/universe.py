@@ -3,6 +3,8 @@
 What does not belong here: editing the symbols (job `roll_symbols`), the calendar's arithmetic (`market/sessions.py`).
 """
 
+from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, date, datetime, timedelta
 from itertools import pairwise
 from typing import Final
@@ -15,11 +17,20 @@ from l2_platform.assets.partitions import EXCHANGE_ZONE, date_of, number_of
 from l2_platform.assets.plots import markdown_table
 from l2_platform.assets.workers import COLLECT, OWNER
 from l2_platform.clock import Clock
+from l2_platform.errors import ConfigError
 from l2_platform.market.sessions import ALWAYS_OPEN, load_calendar
-from l2_platform.monitoring.symbols_file import load_symbols
+from l2_platform.monitoring.symbol_versions import versions_between
+from l2_platform.monitoring.symbols_file import SymbolsFile, load_symbols, parse_symbols
 from l2_platform.resources.warehouse import WarehouseResource
 from l2_platform.settings import Settings
-from l2_platform.warehouse.universe import SessionRow, UniverseFacts, list_sessions, record_calendar, record_universe
+from l2_platform.warehouse.universe import (
+    SessionRow,
+    UniverseFacts,
+    list_sessions,
+    record_calendar,
+    record_universe,
+    recorded_until,
+)
 
 NAMES_SHOWN: Final = 20
 SESSIONS_SHOWN: Final = 15
@@ -45,12 +56,23 @@ def build_universe_asset(settings: Settings, clock: Clock) -> dg.AssetsDefinitio
             client = warehouse.client()
             try:
                 written_ns = path.stat().st_mtime_ns
+                # edits that followed each other within seconds: each was in force
+                for at_ns, version in versions_since(settings, recorded_until(client, warehouse.database), written_ns):
+                    record_universe(client, warehouse.database, version, at_ns, clock.now_ns())
                 facts = record_universe(client, warehouse.database, file, written_ns, clock.now_ns())
             finally:
                 client.close()
         return dg.MaterializeResult(metadata=_universe_metadata(facts, settings, warehouse.database))
 
     return universe
+
+
+def versions_since(settings: Settings, after_ns: int, before_ns: int) -> Iterator[tuple[int, SymbolsFile]]:
+    """(time written in ns, file) of the versions between, oldest first; what no collector could read was never in force."""
+    limits = settings.symbols
+    for at_ns, text in versions_between(settings.symbols_file, after_ns, before_ns):
+        with suppress(ConfigError):
+            yield at_ns, parse_symbols(text, str(settings.symbols_file), limit=limits.limit, name_bytes_max=limits.name_bytes_max)
 
 
 def _universe_metadata(facts: UniverseFacts, settings: Settings, database: str) -> dict[str, dg.MetadataValue]:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from l2_platform.errors import ConfigError
 from l2_platform.monitoring.desired import DesiredState, read_desired
+from l2_platform.monitoring.symbol_versions import keep_version
 from l2_platform.monitoring.symbols_file import SymbolsFile, demo_symbols, load_symbols, symbols_of_stream
 from l2_platform.settings import Settings
 
@@ -67,6 +68,7 @@ class IntentWatch:
         settings = self._settings
         limits = settings.symbols
         if settings.symbols_file.exists():
+            keep_version(settings.symbols_file, limits.versions_kept)
             return load_symbols(settings.symbols_file, limit=limits.limit, name_bytes_max=limits.name_bytes_max)
         if settings.feed.kind == "simulated":
             return demo_symbols(settings.simulator.symbols)

@@ -28,6 +28,7 @@ AT_LIMIT: Final[dict[str, str]] = {
     "feed.events_max": "the oldest system lines of the read are not acted on; all are in the journal",
     "symbols.limit": "the symbols file is refused (`l2 up`); a running collector keeps the one before",
     "symbols.name_bytes_max": "the symbols file is refused, with the name",
+    "symbols.versions_kept": "the oldest version is deleted; one that asset `universe` has not recorded by then is not told apart",
     "symbols.names_max": "lines with a further name go to quarantine (`symbol`); known names go on",
     "session.roll_margin_s": "the session date rolls",
     "session.clock_skew_max_s": "the roll waits; `clock_skew` is recorded and logged once a minute",

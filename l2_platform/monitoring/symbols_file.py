@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from l2_platform.errors import ConfigError
+from l2_platform.monitoring.symbol_versions import VERSIONS_KEPT, keep_version
 
 NAME_BYTES_MAX = 30
 SYMBOLS_MAX = 10_000
@@ -151,11 +152,12 @@ def _quoted(symbol: str) -> str:
 
 
 def write_symbols(
-    path: Path, file: SymbolsFile, *, limit: int = SYMBOLS_MAX, name_bytes_max: int = NAME_BYTES_MAX
+    path: Path, file: SymbolsFile, *, limit: int = SYMBOLS_MAX, name_bytes_max: int = NAME_BYTES_MAX, kept: int = VERSIONS_KEPT
 ) -> None:
-    """Check, then replace the file in one durable step: a reader sees the old one or the new one."""
+    """Check, then replace the file in one durable step: a reader sees the old one or the new one. Both are kept as versions."""
     check_symbols(file, str(path), limit=limit, name_bytes_max=name_bytes_max)
     path.parent.mkdir(parents=True, exist_ok=True)
+    keep_version(path, kept)
     part = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with part.open("w", encoding="utf-8") as stream:
@@ -167,6 +169,7 @@ def write_symbols(
         part.unlink(missing_ok=True)
         raise ConfigError(f"symbols file {path}: cannot write it: {error.strerror}") from None
     _sync_folder(path.parent)
+    keep_version(path, kept)
 
 
 def edit_symbols(
@@ -175,6 +178,7 @@ def edit_symbols(
     *,
     limit: int = SYMBOLS_MAX,
     name_bytes_max: int = NAME_BYTES_MAX,
+    kept: int = VERSIONS_KEPT,
 ) -> SymbolsFile:
     """Apply `change` to what the file holds now and raise the version; editors wait for each other. Comments are not kept."""
     with _edit_lock(path):
@@ -183,7 +187,7 @@ def edit_symbols(
         if wanted.groups == before.groups:
             return before
         after = SymbolsFile(before.version + 1, wanted.groups)
-        write_symbols(path, after, limit=limit, name_bytes_max=name_bytes_max)
+        write_symbols(path, after, limit=limit, name_bytes_max=name_bytes_max, kept=kept)
     return after
 
 

@@ -13,6 +13,7 @@ from l2_platform.errors import ConfigError, L2Error
 from l2_platform.market.sessions import SessionCalendar, load_calendar
 from l2_platform.market.trading_day import DayPlan, is_recording, recording_spans
 from l2_platform.monitoring.desired import DesiredState, edit_desired, read_desired
+from l2_platform.monitoring.symbol_versions import keep_version
 from l2_platform.monitoring.symbols_file import SymbolsFile, load_symbols, symbols_of_stream
 from l2_platform.operations.plan import Phase, plan_parts
 from l2_platform.settings import Settings
@@ -99,6 +100,7 @@ def refresh_intents(settings: Settings, now_ns: int) -> Intents:
     try:
         mtime_ns = symbols_mtime_ns(settings)
         symbols = read_symbols(settings)
+        keep_version(settings.symbols_file, settings.symbols.versions_kept)
         reason = ""
     except ConfigError as error:
         symbols, mtime_ns, reason = SymbolsFile(1, ()), 0, error.message

@@ -119,7 +119,9 @@ class Rollout:
             return replace(file, version=now.version)
 
         path = self._settings.symbols_file
-        return edit_symbols(path, change, limit=limits.limit, name_bytes_max=limits.name_bytes_max).version
+        return edit_symbols(
+            path, change, limit=limits.limit, name_bytes_max=limits.name_bytes_max, kept=limits.versions_kept
+        ).version
 
     @contextmanager
     def _taken_back_unless_done(self, before: SymbolsFile, told: Told) -> Iterator["_Progress"]:

@@ -100,7 +100,7 @@ def build_new_date_sensor(
 
 
 def build_symbols_sensor(settings: Settings) -> dg.SensorDefinition:
-    """Records a changed symbols file at once, so that `universe` knows every version that stayed for half a minute."""
+    """Records a changed symbols file at once; versions that were replaced meanwhile are kept beside it, and recorded too."""
 
     @dg.sensor(
         name="symbols_changed",

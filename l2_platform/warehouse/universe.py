@@ -51,6 +51,12 @@ def record_universe(client: Client, database: str, file: SymbolsFile, written_ns
     )  # fmt: skip
 
 
+def recorded_until(client: Client, database: str) -> int:
+    """When the newest recorded change of the symbols was written, ns; 0 when nothing is recorded yet."""
+    sql = f"SELECT toUnixTimestamp64Nano(max(ts)) FROM {database}.universe_events"  # noqa: S608 - name is ours
+    return int(client.query(sql).result_rows[0][0])
+
+
 def universe_at(client: Client, database: str, ts_ns: int) -> list[str]:
     """The symbols that were wanted at an instant, ns UTC, by name."""
     sql = f"""

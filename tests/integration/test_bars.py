@@ -200,6 +200,23 @@ def test_universe_can_be_asked_for_any_instant(home: Home, client: Client):
     assert client.query("SELECT count() FROM l2.universe_events").result_rows == [(5,)], "what did not change is not written again"
 
 
+def test_every_version_of_the_symbols_is_recorded_however_fast_it_was_replaced(home: Home, client: Client):
+    path = home.settings.symbols_file
+    before = universe_at(client, "l2", path.stat().st_mtime_ns)
+    stamps = []
+    for symbol in ("MSFT", "IBM"):
+        edit_symbols(path, lambda file, name=symbol: with_added(file, "fast", [name]))  # type: ignore[misc]
+        stamps.append(path.stat().st_mtime_ns)
+    edit_symbols(path, lambda file: with_removed(file, ["MSFT", "IBM"]))
+    for _ in range(2):
+        materialize(home, "universe")
+    assert universe_at(client, "l2", stamps[0]) == sorted([*before, "MSFT"])
+    assert universe_at(client, "l2", stamps[1]) == sorted([*before, "IBM", "MSFT"])
+    assert universe_at(client, "l2", path.stat().st_mtime_ns) == before
+    rows = client.query("SELECT symbol, wanted FROM l2.universe_events WHERE group_name = 'fast' ORDER BY ts, symbol").result_rows
+    assert rows == [("MSFT", 1), ("IBM", 1), ("IBM", 0), ("MSFT", 0)], "each once, in order"
+
+
 def test_session_calendar_knows_half_days_holidays_and_clock_changes(home: Home, client: Client):
     facts, _ = materialize(home, "session_calendar")
     metadata = facts["session_calendar"]

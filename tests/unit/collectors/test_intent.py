@@ -6,7 +6,16 @@ import pytest
 
 from l2_platform.collectors.intent import Intent, IntentWatch
 from l2_platform.monitoring.desired import DesiredState, write_desired
-from l2_platform.monitoring.symbols_file import SymbolGroup, SymbolsFile, edit_symbols, with_added, write_symbols
+from l2_platform.monitoring.symbol_versions import versions_between
+from l2_platform.monitoring.symbols_file import (
+    SymbolGroup,
+    SymbolsFile,
+    edit_symbols,
+    format_symbols,
+    parse_symbols,
+    with_added,
+    write_symbols,
+)
 from l2_platform.settings import Settings
 
 STREAM = "iqfeed-depth-0"
@@ -59,6 +68,15 @@ def test_symbols_file_edited_after_the_desired_state_counts_at_once(settings):
     assert intent.symbols == ("A",)
     edit_symbols(settings.symbols_file, lambda file: with_added(file, "g", ["B"]))
     assert watch.poll() == Intent(True, ("A", "B"), 3, ((20260105, 10),))
+
+
+def test_a_version_that_a_person_wrote_is_kept_when_it_is_taken_over(settings):
+    path = settings.symbols_file
+    for name in ("A", "B", "C"):
+        path.write_text(format_symbols(SymbolsFile(1, (SymbolGroup("g", (name,)),))), encoding="utf-8")
+        assert IntentWatch(settings, STREAM).poll().symbols == (name,)
+    kept = [parse_symbols(text, "x").symbols for _, text in versions_between(path, 0, path.stat().st_mtime_ns)]
+    assert kept == [("A",), ("B",)]
 
 
 def test_unusable_file_keeps_the_last_intent_and_tells_why(settings):

@@ -82,7 +82,7 @@ def test_write_then_load_is_the_same(tmp_path):
     )
     write_symbols(tmp_path / "s.toml", file)
     assert load_symbols(tmp_path / "s.toml") == file
-    assert [path.name for path in tmp_path.iterdir()] == ["s.toml"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".s.toml.versions", "s.toml"]
 
 
 def test_write_refused_keeps_the_old_file(tmp_path):
