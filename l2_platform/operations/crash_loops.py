@@ -71,6 +71,8 @@ class CrashWatch:
             if not recorded:
                 # somebody cleared it
                 self._lives[process.name] = life = _Life()
+            elif life.held_until_ns is not None and process.state == "STOPPING":
+                return None  # it is ending, as it was told; taken for a start by hand it would never be tried again
             elif life.held_until_ns is not None and not process.running:
                 if monotonic_ns < life.held_until_ns:
                     return None

@@ -101,6 +101,15 @@ def test_held_process_is_tried_again_longer_each_time_up_to_the_cap():
     assert holds == [10, 20, 35, 35, 35]
 
 
+def test_process_that_takes_its_time_to_stop_is_tried_again_too():
+    bench = Bench()
+    bench.look()
+    crash_until_held(bench)
+    bench.process = Process("w", "RUNNING", 78, bench.second, "")
+    steps = [bench.look("STOPPING") for _ in range(3)] + [bench.look("STOPPED") for _ in range(8)]
+    assert steps.index(Step.TRY) == 9
+
+
 def test_trial_that_dies_before_it_is_seen_is_not_started_each_second():
     bench = Bench()
     bench.look()
