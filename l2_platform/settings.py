@@ -438,6 +438,35 @@ class LookupSettings(Section):
     """Replies of so many bytes go into the journal together, bytes."""
 
 
+class RepairSettings(Section):
+    """Gaps that are filled from the vendor's history."""
+
+    settle_s: float = Field(default=3.0, ge=0, le=3600)
+    """A gap is repaired this long after its end: until then the vendor's history may be behind, s."""
+    margin_s: float = Field(default=2.0, ge=0, le=600)
+    """Prints are asked for from this long before a gap to this long after it, s."""
+    delivered_s: Seconds = 30.0
+    """How long a repair waits until every live row before its end is in the warehouse, s."""
+    gaps_max: int = Field(default=50, ge=1, le=10_000)
+    """Most gaps of one run."""
+    symbols_max: int = Field(default=200, ge=1, le=10_000)
+    """Symbols whose replies are compared and journaled together."""
+    attempts_max: int = Field(default=6, ge=1, le=1000)
+    """How often a gap is tried without anyone asking."""
+    retry_first_s: Seconds = 60.0
+    """Wait after the first attempt that failed; doubles, s."""
+    retry_cap_s: Seconds = 3600.0
+    """Longest of these waits, s."""
+    age_days_max: float = Field(default=7.0, gt=0, le=3650)
+    """Gaps that ended longer ago are repaired only when somebody asks, days."""
+    silence_s: Seconds = 10.0
+    """No byte of a reply for this long: the connection is given up, s."""
+    reply_s_max: Seconds = 60.0
+    """A reply that is not whole after this is given up, s."""
+    gap_s_max: Seconds = 1200.0
+    """Symbols of a gap that were not asked for after this fail; another attempt goes on there, s."""
+
+
 class BookIndexSettings(Section):
     """The index that answers what a book was at an instant."""
 
@@ -665,6 +694,8 @@ class Settings(BaseSettings):
     """Parquet files of closed dates."""
     lookup: LookupSettings = LookupSettings()
     """History from the vendor."""
+    repair: RepairSettings = RepairSettings()
+    """Gaps filled from history."""
     book_index: BookIndexSettings = BookIndexSettings()
     """Books at an instant."""
     simulator: SimulatorSettings = SimulatorSettings()

@@ -4,6 +4,8 @@ from typing import Annotated, Any
 
 import typer
 
+from l2_platform.cli import gaps_repair
+
 QUERY = """
 SELECT gap_id, stream, session_date, state, cause, ts_from, ts_to,
        if(ts_to IS NULL, NULL, round((toUnixTimestamp64Nano(assumeNotNull(ts_to)) - toUnixTimestamp64Nano(ts_from)) / 1e9, 3)) AS seconds,
@@ -15,9 +17,24 @@ ORDER BY ts_from DESC, stream, gap_id LIMIT {limit:UInt32}
 """
 
 
+class _ListFirst(typer.core.TyperGroup):
+    """`l2 gaps --date …` means `l2 gaps list --date …`."""
+
+    show_first = True
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Put `list` in front of what is no subcommand and no question for help."""
+        if not args or (args[0] not in self.commands and args[0] not in ctx.help_option_names):
+            args = ["list", *args]
+        return super().parse_args(ctx, args)
+
+
 def register(root: typer.Typer) -> None:
     """Add `l2 gaps` to the command line."""
-    root.command("gaps")(gaps)
+    group = typer.Typer(name="gaps", help="What is missing, from when to when, why, and what became of it.")
+    group.command("list")(gaps)
+    group.command("repair")(gaps_repair.repair)
+    root.add_typer(group, name="gaps", cls=_ListFirst)
 
 
 def gaps(

@@ -14,7 +14,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from l2_platform.clock import Clock
-from l2_platform.collectors.fetching import Fetched, Fetcher
+from l2_platform.collectors.fetching import Fetched, Fetcher, reply_frames
 from l2_platform.collectors.importing import ImportRequest, ImportResult, import_file
 from l2_platform.collectors.importing import Progress as ImportProgress
 from l2_platform.delivery.delivery import enabled_sinks, make_follower, make_sink
@@ -33,7 +33,6 @@ from l2_platform.warehouse.schema import migrate
 
 STREAM = "iqfeed-ticks-history"
 NEW_YORK = ZoneInfo("America/New_York")
-FRAME_BYTES = 256 << 10
 NS = 1_000_000_000
 
 Progress = Callable[["SymbolResult", int, int], None]
@@ -150,14 +149,14 @@ def import_capture(
         return import_file(ImportRequest(file, channel, session_date, symbol), settings, clock, progress)
 
 
-def deliver_history(sink_name: str, session_date: int, settings: Settings, clock: Clock) -> int:
-    """Bring one sink to the end of a date of the history stream; the rows it took. SinkUnavailable when it does not take them."""
+def deliver_history(sink_name: str, session_date: int, settings: Settings, clock: Clock, stream: str = STREAM) -> int:
+    """Bring one sink to the end of a date of a history stream; the rows it took. SinkUnavailable when it does not take them."""
     # Compiled first: a warehouse that runs only while it is asked would not wait for a compiler.
     warm_kernels(("ticks",))
     deadline = clock.monotonic_ns() + int(settings.clickhouse.timeout_s * NS)
     while True:
         try:
-            rows = _deliver_once(sink_name, session_date, settings, clock)
+            rows = _deliver_once(sink_name, stream, session_date, settings, clock)
         except SinkUnavailable as error:
             if clock.monotonic_ns() > deadline:
                 raise SinkUnavailable(
@@ -167,16 +166,16 @@ def deliver_history(sink_name: str, session_date: int, settings: Settings, clock
             clock.sleep(settings.delivery.retry_first_s)
             continue
         # The sink itself says what it has: checkpoints of a date that is over are of no use.
-        shutil.rmtree(settings.checkpoint_dir / sink_name / STREAM / str(session_date), ignore_errors=True)
+        shutil.rmtree(settings.checkpoint_dir / sink_name / stream / str(session_date), ignore_errors=True)
         return rows
 
 
-def _deliver_once(sink_name: str, session_date: int, settings: Settings, clock: Clock) -> int:
+def _deliver_once(sink_name: str, stream: str, session_date: int, settings: Settings, clock: Clock) -> int:
     """One attempt with a sink of its own: opening it starts a warehouse that has ended meanwhile."""
     sink = make_sink(sink_name, settings)
     try:
         sink.open()
-        follower = make_follower(STREAM, sink, settings, clock, session_date=session_date)
+        follower = make_follower(stream, sink, settings, clock, session_date=session_date)
         while not follower.caught_up():
             if not follower.step():
                 if follower.failures:
@@ -258,10 +257,7 @@ def _pieces(ready: list[Fetched], span: tuple[str, str], line_max: int) -> Itera
         ts = item.file.stat().st_mtime_ns
         fields: dict[str, Any] = {"symbol": item.symbol, "request": "HTT", "begin": span[0], "end": span[1], "lines": item.lines}
         yield HISTORY_REPLY, fields, ts
-        with item.file.open("rb") as file:
-            while chunk := file.read(FRAME_BYTES):
-                chunk += file.readline(line_max) if not chunk.endswith(b"\n") else b""
-                yield chunk, chunk.count(b"\n"), ts
+        yield from reply_frames(item.file, ts, line_max)
 
 
 def _local(ts: int) -> str:

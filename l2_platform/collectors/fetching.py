@@ -6,7 +6,7 @@ vendor that is away or refuses the login does. What does not belong here: the jo
 
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,11 +14,14 @@ from urllib.parse import quote
 
 from l2_platform.clock import Clock
 from l2_platform.errors import FeedDisconnected, FeedError, FeedUnauthorized, L2Error
-from l2_platform.feeds.iqfeed.lookup import LookupConnection, SharedRate
+from l2_platform.feeds.iqfeed.lookup import LookupConnection
 from l2_platform.feeds.iqfeed.lookup_protocol import Outcome, history_request
+from l2_platform.feeds.iqfeed.lookup_rate import SharedRate
 from l2_platform.settings import Settings
 
 NS = 1_000_000_000
+RATE_FILE = "lookup-rate"
+FRAME_BYTES = 256 << 10
 FAILED_AT_START = 5
 """So many symbols that fail because the vendor is away, and none answered: the rest would too."""
 
@@ -36,16 +39,31 @@ class Fetched:
     message: str = ""
 
 
-class Fetcher:
-    """Fetches the ticks of one span for symbols; use it in a `with` block, which ends its threads and sockets."""
+def reply_frames(file: Path, ts: int, line_max: int) -> Iterator[tuple[bytes, int, int]]:
+    """A reply's whole lines as frames for the journal: payload, lines, and `ts` (ns), when its last byte came."""
+    with file.open("rb") as source:
+        while chunk := source.read(FRAME_BYTES):
+            chunk += source.readline(line_max) if not chunk.endswith(b"\n") else b""
+            yield chunk, chunk.count(b"\n"), ts
 
-    def __init__(self, folder: Path, begin: str, end: str, settings: Settings, clock: Clock) -> None:
-        """`begin`, `end`: `CCYYMMDD HHMMSS`, New York; files go to `folder`."""
+
+class Fetcher:
+    """Fetches one span for symbols; use it in a `with` block, which ends its threads and sockets."""
+
+    def __init__(
+        self, folder: Path, begin: str, end: str, settings: Settings, clock: Clock, *, word: str = "HTT",
+        parameters: Mapping[str, str | int] | None = None, seconds: float | None = None,
+    ) -> None:  # fmt: skip
+        """`begin`, `end`: `CCYYMMDD HHMMSS`, New York; files go to `folder`. `word` and its `parameters`: HTT asks for ticks, others
+        for bars. `seconds`: symbols that are not asked for by then fail; None = however long it takes.
+        """
         self.folder = folder
-        self._span = {"begin": begin, "end": end}
+        self._word = word
+        self._parameters = {"begin": begin, "end": end, **(parameters or {})}
         self._settings = settings
         self._clock = clock
-        self._rate = SharedRate(settings.lookup, clock)
+        self._deadline = None if seconds is None else clock.monotonic_ns() + int(seconds * NS)
+        self._rate = SharedRate(settings.lookup.requests_per_s, clock, settings.run_dir / RATE_FILE)
         self._own = threading.local()
         self._connections: list[LookupConnection] = []
         self._threads = ThreadPoolExecutor(settings.lookup.sockets, thread_name_prefix="lookup")
@@ -95,7 +113,8 @@ class Fetcher:
             return Fetched(symbol, "data", target.read_bytes().count(b"\n") - 1, target)
         message = ""
         for attempt in range(self._settings.lookup.attempts):
-            if self._stopping:
+            if self._stopping or self._is_late():
+                message = message or ("its time was over" if self._is_late() else "")
                 break
             if attempt:
                 self._clock.sleep(self._settings.lookup.retry_s)
@@ -116,6 +135,9 @@ class Fetcher:
             message = f"the vendor says: {result.message}"
         return Fetched(symbol, "failed", message=message or "stopped")
 
+    def _is_late(self) -> bool:
+        return self._deadline is not None and self._clock.monotonic_ns() > self._deadline
+
     def _attempt(self, symbol: str, target: Path) -> Fetched:
         part = target.with_suffix(".part")
         with part.open("wb") as file:
@@ -132,7 +154,8 @@ class Fetcher:
 
     def _request(self, symbol: str) -> Callable[[str], str]:
         per_send = self._settings.lookup.per_send
-        return lambda request_id: history_request("HTT", request_id, symbol=symbol, per_send=per_send, **self._span)
+        given: dict[str, str | int] = {"symbol": symbol, "per_send": per_send, **self._parameters}
+        return lambda request_id: history_request(self._word, request_id, **given)
 
     def _connection(self) -> LookupConnection:
         """This thread's socket."""

@@ -26,7 +26,7 @@ from l2_platform.market.instruments import NAMES_MAX, SymbolTable
 
 STATE_VERSION = 1
 HISTORY_REPLY = "history_reply"
-"""Control event in front of each reply of a history stream; its `symbol` is that of the lines behind it."""
+"""Control event in front of each reply of a history stream; its `symbol` is that of the lines behind it, `kept` which of them are rows."""
 _STATS_SYMBOLS_MAX = 4
 _STATS_STATUS = 12
 Item = Block | Control | Damage
@@ -211,7 +211,8 @@ class Pipeline:
         if (action := action_on_books(control)) is not None:
             self._books(action)
         elif control.event == HISTORY_REPLY and isinstance(self.decoder, HistoryDecoder):
-            self.decoder.begin_reply(str(control.fields.get("symbol", "")) or None)
+            symbol, kept = str(control.fields.get("symbol", "")) or None, control.fields.get("kept")
+            self.decoder.begin_reply(symbol, control.seq, kept)
         if self._finds_gaps:
             self.gaps.on_control(control.event, control.fields, control.ts_recv, control.seq)
         return self._event(control.event, control.ts_recv, control.fields)

@@ -15,6 +15,8 @@ MANIFEST_NAME: Final = "manifest.jsonl"
 CLOSED_NAME: Final = "closed.json"
 """In a date folder of an import: its last segment, where that ends, and its last line."""
 STAGING_NAME: Final = ".staging"
+REPAIR_SUFFIX: Final = "-repair-history"
+"""Ends the name of a history stream that holds only what live streams of the same date miss."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +83,11 @@ def list_segments(folder: Path) -> list[SegmentFile]:
     return [
         SegmentFile(number, files.get(RAW_SUFFIX), files.get(SEALED_SUFFIX)) for number, files in sorted(found.items())
     ]
+
+
+def is_repair(stream: str) -> bool:
+    """Whether its rows stand beside live rows, never instead of them."""
+    return stream.endswith(REPAIR_SUFFIX)
 
 
 def source_of(stream: str) -> str:

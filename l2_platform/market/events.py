@@ -212,6 +212,8 @@ class Level1Kind(IntEnum):
     """A line of a history tick reply: always a trade."""
     HISTORY_BAR = ord("I")
     """A line of an interval or daily reply: kept in the journal."""
+    HISTORY_KNOWN = ord("h")
+    """A line of a history tick reply whose print another capture has: kept in the journal, no row."""
     END = ord("!")
     """!ENDMSG! of a history reply."""
     OTHER = ord("?")

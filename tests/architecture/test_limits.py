@@ -16,6 +16,7 @@ ELSEWHERE = {
     "delivery.raw_bytes_max", "delivery.step_bytes", "delivery.quarantine_rows_max", "warehouse.query_s_max",
     "warehouse.memory_bytes_max", "warehouse.body_s_max", "warehouse.answer_bytes_max", "warehouse.spool_bytes_max",
     "session.clock_skew_max_s", "archive.part_rows_max", "archive.read_rows_max",
+    "repair.gaps_max", "repair.symbols_max", "repair.attempts_max", "repair.age_days_max", "repair.reply_s_max", "repair.gap_s_max",
     "lookup.reply_s_max", "lookup.reply_bytes_max", "lookup.commit_bytes",
     "imports.lines_max", "imports.file_bytes_max", "simulator.trades_max",
     "replay.ahead_bytes", "replay.step_bytes", "kafka.queue_messages_max", "kafka.queue_bytes_max",

@@ -8,8 +8,9 @@ import pytest
 
 from l2_platform.clock import SystemClock
 from l2_platform.errors import FeedDisconnected, FeedError, FeedProtocolError, FeedUnauthorized
-from l2_platform.feeds.iqfeed.lookup import LookupConnection, Reply, SharedRate, check_reachable
+from l2_platform.feeds.iqfeed.lookup import LookupConnection, Reply, check_reachable
 from l2_platform.feeds.iqfeed.lookup_protocol import Outcome, history_request
+from l2_platform.feeds.iqfeed.lookup_rate import SharedRate
 from l2_platform.settings import Settings
 from tests.integration.ports import free_base
 from tests.integration.vendors import shake, vendor
@@ -28,7 +29,7 @@ def settings(tmp_path: Path) -> Settings:
 
 def connection(settings: Settings) -> LookupConnection:
     clock = SystemClock()
-    return LookupConnection(settings.feed, settings.lookup, settings.ports.lookup, SharedRate(settings.lookup, clock), clock)
+    return LookupConnection(settings.feed, settings.lookup, settings.ports.lookup, SharedRate(settings.lookup.requests_per_s, clock), clock)
 
 
 def fetch(link: LookupConnection, symbol: str = "AAA") -> tuple[Reply, bytes]:

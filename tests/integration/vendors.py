@@ -4,9 +4,12 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 from l2_platform.settings import Settings
 from tests.integration.homes import Home
@@ -70,3 +73,48 @@ def shake(client: socket.socket, line: str) -> bool:
     if line.startswith("S,SET PROTOCOL,"):
         client.sendall(f"S,CURRENT PROTOCOL,{line.split(',')[2]},\r\n".encode())
     return line.startswith("S,")
+
+
+def leaves(client: socket.socket, line: str) -> None:
+    """Ends the connection in the middle of a line."""
+    if not shake(client, line):
+        client.sendall(f"{line.split(',')[8]},LH,2026-11-18 10:00:00.000001,96.0700,100".encode())
+        client.shutdown(socket.SHUT_RDWR)
+
+
+NEW_YORK = ZoneInfo("America/New_York")
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """A print as a vendor has it."""
+
+    ts: int
+    """ns UTC, whole microseconds."""
+    center: int
+    tick_id: int
+    size: int = 100
+
+    def line(self) -> str:
+        """A reply line of protocol 6.2 behind the request's id."""
+        when = datetime.fromtimestamp(self.ts // 10**9, NEW_YORK).strftime("%Y-%m-%d %H:%M:%S")
+        micros = self.ts % 10**9 // 1000
+        return f"LH,{when}.{micros:06d},96.0700,{self.size},{self.tick_id}00,96.06,96.08,{self.tick_id},C,{self.center},01,1,18,"
+
+
+def history_of(ticks: Mapping[str, Sequence[Tick]]) -> Callable[[socket.socket, str], None]:
+    """An answer that serves the ticks of each symbol from begin to end, whole seconds, both included."""
+
+    def local(text: str) -> int:
+        return int(datetime.strptime(text, "%Y%m%d %H%M%S").replace(tzinfo=NEW_YORK).timestamp()) * 10**9
+
+    def answer(client: socket.socket, line: str) -> None:
+        if shake(client, line):
+            return
+        fields = line.split(",")
+        name, first, last = fields[8], local(fields[2]), local(fields[3]) + 10**9
+        found = [tick for tick in ticks.get(fields[1], ()) if first <= tick.ts < last]
+        lines = "".join(f"{name},{tick.line()}\r\n" for tick in found) or f"{name},E,!NO_DATA!,,\r\n"
+        client.sendall(f"{lines}{name},!ENDMSG!,\r\n".encode())
+
+    return answer

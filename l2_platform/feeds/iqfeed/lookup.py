@@ -5,14 +5,14 @@ what it still sends belongs to nobody. What does not belong here: what requests 
 requests are made (`collectors.backfill`).
 """
 
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from l2_platform.clock import Clock
 from l2_platform.errors import FeedDisconnected, FeedError, FeedProtocolError, FeedUnauthorized
 from l2_platform.feeds.iqfeed.connection import WHOLE_LINES, Connection, ConnectionOptions
-from l2_platform.feeds.iqfeed.lookup_protocol import Outcome, RateWindow, ReplyReader
+from l2_platform.feeds.iqfeed.lookup_protocol import Outcome, ReplyReader
+from l2_platform.feeds.iqfeed.lookup_rate import SharedRate
 from l2_platform.settings import FeedSettings, LookupSettings
 
 NS = 1_000_000_000
@@ -28,24 +28,6 @@ class Reply:
     size: int
     """Bytes of the reply."""
     message: str
-
-
-class SharedRate:
-    """The rate limit of all sockets of an account; safe to use from several threads."""
-
-    def __init__(self, settings: LookupSettings, clock: Clock) -> None:
-        self._window = RateWindow(settings.requests_per_s)
-        self._clock = clock
-        self._lock = threading.Lock()
-
-    def wait(self) -> None:
-        """Return when the next request may go."""
-        while True:
-            with self._lock:
-                left = self._window.wait_ns(self._clock.monotonic_ns())
-            if not left:
-                return
-            self._clock.sleep(left / NS)
 
 
 class LookupConnection:
@@ -85,9 +67,8 @@ class LookupConnection:
         self._requests += 1
         request_id = f"H{self._requests:08d}"
         line = make(request_id)
-        self._rate.wait()
         self._reader.begin(request_id)
-        connection.send(line.encode("ascii") + b"\r\n")
+        self._rate.send(lambda: connection.send(line.encode("ascii") + b"\r\n"))
         started = self._clock.monotonic_ns()
         heard, size = started, 0
         while self._reader.outcome is None:
@@ -157,7 +138,7 @@ class LookupConnection:
 
 def check_reachable(feed: FeedSettings, settings: LookupSettings, port: int, clock: Clock) -> None:
     """Connect once and leave; FeedError when that fails, with what to do."""
-    connection = LookupConnection(feed, settings, port, SharedRate(settings, clock), clock)
+    connection = LookupConnection(feed, settings, port, SharedRate(settings.requests_per_s, clock), clock)
     try:
         connection.open()
     except FeedDisconnected as error:

@@ -4,7 +4,6 @@ One request at a time on a socket. A reply is every line that begins with the re
 as they came. What does not belong here: sockets, clocks (`lookup`), what a reply line holds (`decode_history`).
 """
 
-from collections import deque
 from enum import StrEnum
 from typing import Final
 
@@ -131,19 +130,3 @@ def _meaning(body: bytes) -> tuple[Outcome, str]:
     if "Unauthorized" in words:
         return Outcome.UNAUTHORIZED, words
     return Outcome.REFUSED, words
-
-
-class RateWindow:
-    """At most `count` requests in any `window_ns`: the vendor counts over all sockets of an account."""
-
-    def __init__(self, count: int, window_ns: int = 1_000_000_000) -> None:
-        self._count = count
-        self._window_ns = window_ns
-        self._sent: deque[int] = deque(maxlen=count)
-
-    def wait_ns(self, now_ns: int) -> int:
-        """How long to wait before the next request may go, ns; 0 = it may go now, and counts as sent."""
-        if len(self._sent) == self._count and now_ns - self._sent[0] < self._window_ns:
-            return self._window_ns - (now_ns - self._sent[0])
-        self._sent.append(now_ns)
-        return 0

@@ -1,9 +1,9 @@
-"""History requests and replies as bytes: what is asked, what belongs to a reply, how it ends, and the rate in every window."""
+"""History requests and replies as bytes: what is asked, what belongs to a reply, and how it ends."""
 
 import pytest
 
 from l2_platform.errors import FeedProtocolError, InputError
-from l2_platform.feeds.iqfeed.lookup_protocol import Outcome, RateWindow, ReplyReader, history_request
+from l2_platform.feeds.iqfeed.lookup_protocol import Outcome, ReplyReader, history_request
 
 TICK = b"LH,2018-04-17 17:51:22.123456,96.0700,1061909,0,0.0000,0.0000,4145784264,O,19,143A,2,17,\r\n"
 OLD_TICK = b"2021-03-03 19:58:32.254017,1.5400,238,4813134,1.5100,1.5400,597,E,11,17,0,3,\r\n"
@@ -79,15 +79,3 @@ def test_a_peer_that_talks_of_other_things_is_left():
     reader.begin("R1")
     with pytest.raises(FeedProtocolError, match="is it an IQConnect"):
         reader.take(b"HTTP/1.1 400 Bad Request\r\n" * 200)
-
-
-def test_the_rate_holds_in_every_window():
-    window = RateWindow(5, 1000)
-    now, sent = 0, []
-    for step in (0, 0, 1, 300, 0, 0, 7, 150, 0, 900, 0, 0, 1, 1, 1, 0, 0):
-        now += step
-        while wait := window.wait_ns(now):
-            now += wait
-        sent.append(now)
-    for begin in range(max(sent) + 1):
-        assert sum(begin <= at < begin + 1000 for at in sent) <= 5

@@ -55,9 +55,25 @@ def tick_lines(trades: lines.Int64, prefix: bytes, *, tail: bool) -> bytes:
 def bar_rows(trades: lines.Int64, interval_s: int) -> npt.NDArray[np.int64]:
     """Bars from C and E prints, oldest first: begin (local ns), high, low, open, close (cents), total volume, period volume."""
     prints = trades[trades[:, lines.T_CONTENTS] & 3 != 0]
+    return _bars(prints, local_times(prints) // (interval_s * lines.SECOND_NS) * (interval_s * lines.SECOND_NS))
+
+
+def long_bar_rows(trades: lines.Int64, *, monthly: bool) -> npt.NDArray[np.int64]:
+    """Weekly (from Monday) or monthly bars, like `bar_rows`; a bar's time is the day of its last print."""
+    prints = trades[trades[:, lines.T_CONTENTS] & 3 != 0]
+    days = local_times(prints) // lines.DAY_NS
+    # 1 January 1970 was a Thursday
+    group = days.astype("datetime64[D]").astype("datetime64[M]").astype(np.int64) if monthly else (days + 3) // 7
+    bars = _bars(prints, group)
+    last = days[np.searchsorted(group, bars[:, 0], side="right") - 1]
+    bars[:, 0] = last * lines.DAY_NS
+    return bars
+
+
+def _bars(prints: lines.Int64, begin: lines.Int64) -> npt.NDArray[np.int64]:
+    """Bars of prints in order; those of one `begin` follow each other."""
     if not len(prints):
         return np.zeros((0, 7), np.int64)
-    begin = local_times(prints) // (interval_s * lines.SECOND_NS) * (interval_s * lines.SECOND_NS)
     edges = np.flatnonzero(np.r_[True, begin[1:] != begin[:-1]])
     last = np.r_[edges[1:], len(prints)] - 1
     price = prints[:, lines.T_PRICE]

@@ -14,7 +14,7 @@ import numpy as np
 
 from l2_platform.clock import Clock
 from l2_platform.feeds.iqfeed.simulator import line_kernels as lines
-from l2_platform.feeds.iqfeed.simulator.history import bar_rows, local_times, tick_lines
+from l2_platform.feeds.iqfeed.simulator.history import bar_rows, local_times, long_bar_rows, tick_lines
 from l2_platform.feeds.iqfeed.simulator.network import Connection
 from l2_platform.feeds.iqfeed.simulator.past import TICK_DAYS, new_york_offset
 from l2_platform.feeds.iqfeed.simulator.source import Source
@@ -38,6 +38,8 @@ PARAMETERS: Final = {
     "HIT": "symbol interval begin end points from to dir id send type label",
     "HDX": "symbol points dir id send partial",
     "HDT": "symbol begin end points dir id send partial",
+    "HWX": "symbol points dir id send partial",
+    "HMX": "symbol points dir id send partial",
     "SBF": "field text by filter id",
     "SLM": "id",
     "SST": "id",
@@ -150,6 +152,9 @@ class LookupService:
         head = prefix + ("LH," if protocol >= (6, 2) else "")
         if word.startswith("HT"):
             return tick_lines(_ordered(trades, given), head.encode("latin-1"), tail=protocol >= (6, 1))
+        if word in {"HWX", "HMX"}:
+            bars = _ordered(long_bar_rows(trades, monthly=word == "HMX"), given)
+            return "".join(head + _daily_line([int(value) for value in bar]) for bar in bars).encode("latin-1")
         if given.get("type", "s") not in {"", "s"}:
             raise ValueError("type")
         interval = 86_400 if word.startswith("HD") else int(given["interval"])

@@ -1,0 +1,312 @@
+"""Gaps that are over, filled from the vendor's history: replies into the journal, then into every sink, then the result into the ledger.
+
+Replies go into stream `iqfeed-ticks-repair-history`, which has partitions of its own: live rows of the same symbol and date are written
+meanwhile, and never touched. In front of each reply a control frame says which of its lines are rows: those whose prints no live row
+has. So the journal alone makes the same rows again, and a repair that is made twice, or killed anywhere and made again, brings no print
+twice. What does not belong here: what is to be done (repair_plan), which prints are missing (repair_prints), finding gaps (delivery).
+"""
+
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import date
+from pathlib import Path
+from typing import Any, Final
+
+from clickhouse_connect.driver.client import Client
+from clickhouse_connect.driver.exceptions import ClickHouseError
+
+from l2_platform.clock import Clock
+from l2_platform.collectors.backfill import deliver_history
+from l2_platform.collectors.fetching import Fetched, Fetcher, reply_frames
+from l2_platform.delivery.delivery import enabled_sinks
+from l2_platform.delivery.pipeline import HISTORY_REPLY
+from l2_platform.errors import InputError, L2Error, WarehouseError
+from l2_platform.feeds.iqfeed.lookup import check_reachable
+from l2_platform.journal.appending import Piece, append_finished_segment, close_date, contexts_of_date
+from l2_platform.market.sessions import load_calendar
+from l2_platform.monitoring.leases import date_lease
+from l2_platform.quality.ledger import LedgerGap, RepairState, append_version, load_gaps
+from l2_platform.quality.repair_plan import Found, Plan, attempts_of, concerns, is_due, judge, plan_of
+from l2_platform.quality.repair_prints import choose, line_ranges, read_reply
+from l2_platform.quality.repair_rows import missing_ids, rows_of, stored_prints, symbols_of, wait_for_live_rows
+from l2_platform.settings import Settings
+from l2_platform.warehouse.client import connect
+from l2_platform.warehouse.schema import migrate
+
+STREAM: Final = "iqfeed-ticks-repair-history"
+SOURCE: Final = "iqfeed-history"
+NS: Final = 1_000_000_000
+
+Progress = Callable[[str, int, int], object]
+"""Called with what is done, how many symbols are, and how many there are."""
+
+
+@dataclass(frozen=True, slots=True)
+class RepairResult:
+    """What became of a gap."""
+
+    gap_id: str
+    state: RepairState
+    """`` with `dry_run`."""
+    rows_recovered: int
+    residual: str
+    """What stays missing."""
+    message: str
+    """What was done, or would be, or why it failed."""
+    seconds: float
+    stream: str
+    ts_from: int
+    ts_to: int
+
+
+def due_gaps(client: Client, settings: Settings, now_ns: int) -> list[LedgerGap]:
+    """Every gap whose turn it is, of any date, the newest first: what is fresh is looked at by people."""
+    gaps = load_gaps(client, settings.clickhouse.database)
+    return [gap for gap in reversed(gaps) if is_due(gap, settings.repair, now_ns)]
+
+
+def repair_date(
+    settings: Settings, session_date: int, clock: Clock, *, gap_ids: Sequence[str] = (), everything: bool = False,
+    dry_run: bool = False, progress: Progress = lambda *_: None,
+) -> list[RepairResult]:  # fmt: skip
+    """Repair the gaps of a session date (YYYYMMDD) whose turn it is; one result each, oldest gap first.
+
+    `gap_ids`: these, whether or not it is their turn; `everything`: every gap of the date that is neither repaired nor beyond repair.
+    A gap that fails is in the result and in the ledger, and does not stop the others. InputError for ids that are no gaps to repair,
+    DateBusy when the date is being changed, WarehouseError when the ledger cannot be read or written.
+    """
+    if not settings.clickhouse.enabled:
+        raise InputError("there is no ledger of gaps: ClickHouse is switched off (L2_CLICKHOUSE__ENABLED)")
+    client = connect(settings)
+    try:
+        migrate(client, settings.clickhouse.database)
+        gaps = _chosen(client, settings, session_date, gap_ids, clock.now_ns(), everything=everything)
+        if dry_run:
+            return [_Repair(gap, client, settings, clock, progress).told() for gap in gaps]
+        if not gaps:
+            return []
+        with date_lease(settings.run_dir, STREAM, session_date, "repair"):
+            deliver_repairs(settings, session_date, clock)
+            return [_Repair(gap, client, settings, clock, progress).run() for gap in gaps[: settings.repair.gaps_max]]
+    except ClickHouseError as error:
+        raise WarehouseError(
+            f"the warehouse did not answer: {str(error)[:300]}; what was fetched is in the journal, the next repair goes on from there"
+        ) from None
+    finally:
+        client.close()
+
+
+def deliver_repairs(settings: Settings, session_date: int, clock: Clock) -> None:
+    """Bring every sink to the end of what the journal has of the repair stream; the lease is the caller's."""
+    if close_date(settings.journal_dir, STREAM, session_date) is not None:
+        for name in enabled_sinks(settings):
+            deliver_history(name, session_date, settings, clock, STREAM)
+
+
+def _chosen(
+    client: Client, settings: Settings, session_date: int, gap_ids: Sequence[str], now_ns: int, *, everything: bool
+) -> list[LedgerGap]:
+    day = date(session_date // 10_000, session_date // 100 % 100, session_date % 100)
+    gaps = load_gaps(client, settings.clickhouse.database, day, withdrawn=True)
+    known = {gap.gap_id: gap for gap in gaps}
+    for name in gap_ids:
+        gap = known.get(name)
+        if gap is None:
+            raise InputError(f"session date {day} has no gap {name!r}: `l2 gaps --date {day}` lists them")
+        if not concerns(gap):
+            why = f"it is explained ({gap.explanation})" if gap.explanation else f"it is {gap.state}"
+            raise InputError(f"gap {name} is not to be repaired: {why}")
+    if gap_ids:
+        return [gap for gap in gaps if gap.gap_id in set(gap_ids)]
+    if everything:
+        return [gap for gap in gaps if concerns(gap) and gap.repair_state in {"", "failed", "partial"}]
+    return [gap for gap in gaps if is_due(gap, settings.repair, now_ns)]
+
+
+@dataclass(slots=True)
+class _Journaled:
+    """What the journal has of repairs of a gap."""
+
+    kept: int = 0
+    """Lines that are rows, of all attempts."""
+    symbols: set[str] = field(default_factory=set)
+    """Of this attempt, like all that follows."""
+    by_time: set[str] = field(default_factory=set)
+    bad: int = 0
+    bars: int = 0
+
+
+class _Repair:
+    """One gap."""
+
+    def __init__(self, gap: LedgerGap, client: Client, settings: Settings, clock: Clock, progress: Progress) -> None:
+        self._gap, self._client, self._clock, self._progress = gap, client, clock, progress
+        lookup = settings.lookup.model_copy(
+            update={"silence_s": settings.repair.silence_s, "reply_s_max": settings.repair.reply_s_max}
+        )
+        self._settings = settings.model_copy(update={"lookup": lookup})
+        self._date = gap.session_date.year * 10_000 + gap.session_date.month * 100 + gap.session_date.day
+        calendar = load_calendar(settings.calendar_name, settings.session.roll_margin_s)
+        self._plan: Plan = plan_of(gap, calendar, settings.repair, settings.lookup, clock.now_ns())
+        self._symbols: list[str] = []
+        self._failures: dict[str, str] = {}
+        self._began = clock.monotonic_ns()
+
+    def told(self) -> RepairResult:
+        """What would be done."""
+        if self._plan.step == "impossible":
+            return self._result("", 0, self._plan.reason, "nothing can be done")
+        symbols = symbols_of(self._client, self._settings, self._gap)
+        first, last = self._plan.span
+        text = f"{self._plan.word} of {len(symbols):,} symbols from {first} to {last} (New York)"
+        return self._result("", 0, "", f"{text}; {self._plan.reason}" if self._plan.reason else text)
+
+    def run(self) -> RepairResult:
+        """Repair it and write the result into the ledger."""
+        if self._plan.step == "impossible":
+            return self._record("impossible", 0, self._plan.reason, self._plan.reason, final=True)
+        try:
+            found = self._fill()
+        except L2Error as error:
+            # whatever part refuses: what was fetched stays, and the ledger says why it is not whole
+            asked = max(len(self._symbols), 1)
+            kept = self._journaled().kept
+            found = Found(asked=asked, failed=asked, recovered=kept, missing=0, uncounted=0, bad_lines=0, message=error.message)
+        state, residual, final = judge(self._plan, found)
+        message = found.message or f"{found.asked:,} symbols asked, {found.recovered:,} rows"
+        return self._record(state, found.recovered, residual, message, final=final)
+
+    def _fill(self) -> Found:
+        gap, settings, plan = self._gap, self._settings, self._plan
+        check_reachable(settings.feed, settings.lookup, settings.ports.lookup, self._clock)
+        wait_for_live_rows(self._client, settings, self._clock, gap, plan.end + int(settings.repair.settle_s * NS))
+        self._symbols = symbols_of(self._client, settings, gap)
+        if not self._symbols:
+            raise InputError(f"nobody knows which symbols {gap.stream} watched: neither its journal nor the symbols file tells")
+        self._fetch([name for name in self._symbols if name not in self._journaled().symbols])
+        deliver_repairs(settings, self._date, self._clock)
+        done = self._journaled()
+        message = next(iter(self._failures.values()), "")
+        if lost := self._not_stored():
+            message = f"{lost:,} rows of repairs are in the journal and not in the warehouse (`l2 quarantine`). {message}".strip()
+            self._failures.setdefault("", message)
+        return Found(
+            asked=len(self._symbols), failed=len(self._failures), recovered=done.kept,
+            missing=missing_ids(self._client, settings, gap, self._symbols, self._window), uncounted=len(done.by_time),
+            bad_lines=done.bad, bars=done.bars, message=message,
+        )  # fmt: skip
+
+    @property
+    def _window(self) -> tuple[int, int]:
+        return self._plan.begin, self._plan.end
+
+    def _fetch(self, wanted: list[str]) -> None:
+        """Ask for the symbols and put the replies into the journal, some at a time."""
+        folder = self._settings.run_dir / "repair" / f"{self._gap.gap_id}-{self._plan.begin}-{self._plan.end}"
+        bounds, gathered = self._settings.repair, list[Fetched]()
+        fetcher = Fetcher(
+            folder, *self._plan.span, self._settings, self._clock, word=self._plan.word, parameters=self._plan.parameters,
+            seconds=bounds.gap_s_max,
+        )  # fmt: skip
+        with fetcher:
+            try:
+                for number, item in enumerate(fetcher.fetch(wanted), 1):
+                    if item.file is not None:
+                        gathered.append(item)
+                    elif item.outcome != "no_data":
+                        self._failures[item.symbol] = f"{item.symbol}: {item.message or item.outcome.replace('_', ' ')}"
+                    self._progress(self._gap.gap_id, number, len(wanted))
+                    size = sum(one.file.stat().st_size for one in gathered if one.file)
+                    if len(gathered) >= bounds.symbols_max or size >= self._settings.lookup.commit_bytes:
+                        self._commit(gathered)
+            finally:
+                self._commit(gathered)
+        shutil.rmtree(folder, ignore_errors=True)
+
+    def _commit(self, gathered: list[Fetched]) -> None:
+        """Everything gathered as one segment, with the lines of each reply that are rows; the files go when the journal has it."""
+        if not gathered:
+            return
+        ready = sorted(gathered, key=lambda item: item.symbol)
+        names = [item.symbol for item in ready]
+        stored = stored_prints(self._client, self._settings, self._gap, names, self._window)
+        notes: dict[str, Any] = {"gap_id": self._gap.gap_id, "version": self._gap.version, "kept": 0, "by_time": [], "bad": 0, "bars": 0}
+        replies: list[tuple[Fetched, list[list[int]]]] = []
+        for item in ready:
+            reply = read_reply(_file_of(item), item.symbol)
+            choice = choose(reply.prints, stored[item.symbol], self._window, (self._gap.ts_from, self._gap.ts_to or self._gap.ts_from))
+            replies.append((item, line_ranges(reply.line[choice.rows])))
+            notes["kept"] += int(choice.rows.sum())
+            notes["bad"] += reply.bad
+            notes["bars"] += reply.bars
+            notes["by_time"] += [] if choice.by_id else [item.symbol]
+        context = {"protocol": self._settings.feed.protocol, "symbols": names, "repair": notes}
+        append_finished_segment(
+            self._settings.journal_dir, STREAM, self._date, self._pieces(replies), context=context, calendar=self._settings.calendar_name
+        )
+        for item in ready:
+            _file_of(item).unlink(missing_ok=True)
+        gathered.clear()
+
+    def _pieces(self, replies: list[tuple[Fetched, list[list[int]]]]) -> Iterator[Piece]:
+        begin, end = self._plan.span
+        for item, kept in replies:
+            file = _file_of(item)
+            ts = file.stat().st_mtime_ns
+            fields = {
+                "symbol": item.symbol, "request": self._plan.word, "begin": begin, "end": end, "lines": item.lines, "kept": kept,
+                "gap_id": self._gap.gap_id,
+            }  # fmt: skip
+            yield HISTORY_REPLY, fields, ts
+            yield from reply_frames(file, ts, self._settings.journal.line_bytes_max)
+
+    def _journaled(self) -> _Journaled:
+        """Read from the headers of the date's segments."""
+        found = _Journaled()
+        for notes, names in _notes(self._settings, self._date):
+            if notes.get("gap_id") != self._gap.gap_id:
+                continue
+            found.kept += int(notes["kept"])
+            if notes.get("version") == self._gap.version:
+                found.symbols |= names
+                found.by_time |= set(notes["by_time"])
+                found.bad, found.bars = found.bad + int(notes["bad"]), found.bars + int(notes["bars"])
+        return found
+
+    def _not_stored(self) -> int:
+        """Rows that the journal has of all repairs of the date and the warehouse has not."""
+        wanted = sum(int(notes.get("kept", 0)) for notes, _ in _notes(self._settings, self._date))
+        return wanted - rows_of(self._client, self._settings, STREAM, self._gap.session_date)
+
+    def _record(self, state: RepairState, rows: int, residual: str, message: str, *, final: bool) -> RepairResult:
+        """Append what became of it; the ledger keeps how often it was tried."""
+        result = self._result(state, rows, residual, message)
+        told = {
+            "attempts": attempts_of(self._gap).count + 1, "at": self._clock.now_ns(), "final": final, "message": message,
+            "symbols": len(self._symbols), "seconds": result.seconds, "stream": STREAM,
+        }  # fmt: skip
+        append_version(
+            self._client, self._settings.clickhouse.database, self._gap.gap_id, self._clock,
+            evidence={**self._gap.evidence, "repair": told}, repair_state=state, rows_recovered=rows, residual=residual,
+            repair_source="" if state == "impossible" else f"{SOURCE} {self._plan.word}",
+        )  # fmt: skip
+        return result
+
+    def _result(self, state: RepairState, rows: int, residual: str, message: str) -> RepairResult:
+        seconds = round((self._clock.monotonic_ns() - self._began) / 1e9, 3)
+        gap = self._gap
+        return RepairResult(
+            gap.gap_id, state, rows, residual, message, seconds, gap.stream, gap.ts_from, gap.ts_to or gap.ts_from
+        )
+
+
+def _notes(settings: Settings, session_date: int) -> Iterator[tuple[dict[str, Any], set[str]]]:
+    """(what a segment says of its repair, its symbols) of each segment of the date."""
+    for context in contexts_of_date(settings.journal_dir, STREAM, session_date):
+        yield dict(context.get("repair", {})), {str(name) for name in context.get("symbols", ())}
+
+
+def _file_of(item: Fetched) -> Path:
+    assert item.file is not None
+    return item.file

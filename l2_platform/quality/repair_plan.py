@@ -1,0 +1,169 @@
+"""What can be done for a gap, and when it is its turn: pure decisions.
+
+A gap of Level 1 data is repaired from the vendor's ticks; where those are too old its bars are kept in the journal. Depth has no
+history. What does not belong here: asking the vendor, the ledger, clocks.
+"""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final, Literal
+from zoneinfo import ZoneInfo
+
+from l2_platform.journal.layout import source_of
+from l2_platform.market.sessions import SessionCalendar
+from l2_platform.quality.ledger import LedgerGap, RepairState
+from l2_platform.settings import LookupSettings, RepairSettings
+
+NS: Final = 1_000_000_000
+DAY_NS: Final = 86_400 * NS
+NEW_YORK: Final = ZoneInfo("America/New_York")
+BAR_S: Final = 60
+REPAIRABLE: Final = "level1"
+NO_QUOTES: Final = "quotes have no history"
+NO_DEPTH: Final = "depth has no history: its updates are lost, and books were suspect until the feed sent them anew"
+Step = Literal["ticks", "bars", "impossible"]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a repair of a gap does."""
+
+    step: Step
+    begin: int
+    """Prints from here on are asked for, ns UTC; a whole second."""
+    end: int
+    """The last ns that is asked for; prints of its second are in the reply."""
+    reason: str = ""
+    """Why nothing can be done, or why bars only."""
+
+    @property
+    def word(self) -> str:
+        """The vendor's request."""
+        return "HTT" if self.step == "ticks" else "HIT"
+
+    @property
+    def parameters(self) -> dict[str, str | int]:
+        """What the request has beside its span."""
+        return {} if self.step == "ticks" else {"interval": BAR_S, "kind": "s", "label": 1}
+
+    @property
+    def span(self) -> tuple[str, str]:
+        """Begin and end as the vendor wants them: New York, whole seconds, both included."""
+        first, last = (datetime.fromtimestamp(ts // NS, NEW_YORK).strftime("%Y%m%d %H%M%S") for ts in (self.begin, self.end))
+        return first, last
+
+
+@dataclass(frozen=True, slots=True)
+class Attempts:
+    """What the ledger says of earlier repairs of a gap."""
+
+    count: int = 0
+    at: int = 0
+    """When the last one ended, ns."""
+    final: bool = False
+    """Another one would bring the same."""
+
+
+def attempts_of(gap: LedgerGap) -> Attempts:
+    """Read from the evidence; what somebody else wrote there counts as nothing."""
+    told: Any = gap.evidence.get("repair")
+    if not isinstance(told, dict):
+        return Attempts()
+    try:
+        return Attempts(int(told.get("attempts", 0)), int(told.get("at", 0)), bool(told.get("final", False)))
+    except (TypeError, ValueError):
+        return Attempts()
+
+
+def channel_of(stream: str) -> str:
+    """depth, level1 …: the second part of a stream's name."""
+    return stream.split("-")[1] if "-" in stream else ""
+
+
+def concerns(gap: LedgerGap) -> bool:
+    """Something was lost, nobody explained it, and it is over."""
+    lost = gap.state == "closed" and not gap.explanation and source_of(gap.stream) == "live"
+    return lost and channel_of(gap.stream) in {REPAIRABLE, "depth"}
+
+
+def is_due(gap: LedgerGap, settings: RepairSettings, now_ns: int) -> bool:
+    """It is this gap's turn: just closed, or an earlier attempt may be made again, and neither too old nor tried too often."""
+    if not concerns(gap) or gap.ts_to is None:
+        return False
+    if now_ns - gap.ts_to > settings.age_days_max * DAY_NS:
+        return False
+    if not gap.repair_state:
+        return now_ns >= gap.ts_to + int(settings.settle_s * NS)
+    told = attempts_of(gap)
+    if gap.repair_state not in {"failed", "partial"} or told.final or told.count >= settings.attempts_max:
+        return False
+    return now_ns >= told.at + int(wait_s(told.count, settings) * NS)
+
+
+def wait_s(attempts: int, settings: RepairSettings) -> float:
+    """How long after the so many-th attempt the next one may be made."""
+    return float(min(settings.retry_first_s * 2.0 ** max(attempts - 1, 0), settings.retry_cap_s))
+
+
+def plan_of(
+    gap: LedgerGap, calendar: SessionCalendar, settings: RepairSettings, lookup: LookupSettings, now_ns: int
+) -> Plan:
+    """What to do for a gap that is over, whether or not it is its turn."""
+    assert gap.ts_to is not None
+    number = gap.session_date.year * 10_000 + gap.session_date.month * 100 + gap.session_date.day
+    margin = int(settings.margin_s * NS)
+    begin = max(gap.ts_from - margin, calendar.start_of(number)) // NS * NS
+    end = max(min(gap.ts_to + margin, calendar.end_of(number)) - 1, begin)
+    if channel_of(gap.stream) != REPAIRABLE:
+        return Plan("impossible", begin, end, NO_DEPTH)
+    age = (datetime.fromtimestamp(now_ns // NS, UTC).date() - datetime.fromtimestamp(gap.ts_from // NS, UTC).date()).days
+    if age <= lookup.tick_days:
+        return Plan("ticks", begin, end)
+    bar = BAR_S * NS
+    reason = f"the gap is {age} days old and the vendor has ticks of {lookup.tick_days} days (lookup.tick_days): minute bars only"
+    return Plan("bars", begin // bar * bar, end, reason)
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a repair of a gap came to, in numbers."""
+
+    asked: int
+    """Symbols."""
+    failed: int
+    """Symbols that the vendor did not answer for, or not with a reply that can be read."""
+    recovered: int
+    """Rows of the history stream inside the gap and its margins."""
+    missing: int
+    """Prints that are missing by the vendor's own counters."""
+    uncounted: int
+    """Symbols whose counters say nothing: what lies within the margin of the bounds cannot be told apart."""
+    bad_lines: int
+    """Lines of replies that could not be read."""
+    bars: int = 0
+    """Bars that went into the journal."""
+    message: str = ""
+    """Why symbols failed."""
+
+
+def judge(plan: Plan, found: Found) -> tuple[RepairState, str, bool]:
+    """State, residual, and whether another attempt would bring the same."""
+    left = []
+    if found.failed:
+        left.append(f"{found.failed:,} of {found.asked:,} symbols got no answer ({found.message})")
+    if found.bad_lines:
+        left.append(f"{found.bad_lines:,} lines of the replies could not be read")
+    if found.missing:
+        left.append(f"{found.missing:,} prints are missing by the TickIDs")
+    if found.uncounted:
+        left.append(f"TickIDs of {found.uncounted:,} symbols do not count: prints at the bounds of the gap may be missing")
+    if plan.step == "bars":
+        left.append(f"{plan.reason}; {found.bars:,} are in the journal, none is a row")
+    again = bool(found.failed or found.missing or found.bad_lines)
+    residual = "; ".join([*left, NO_QUOTES])
+    if found.asked and found.failed == found.asked and not found.recovered:
+        return "failed", residual, False
+    if left:
+        nothing = found.bad_lines and not (found.recovered or found.missing or found.uncounted or found.bars)
+        return ("failed" if nothing else "partial"), residual, not again
+    return ("repaired" if found.recovered else "nothing_to_repair"), residual, True

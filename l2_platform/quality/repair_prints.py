@@ -1,0 +1,168 @@
+"""Ticks of a reply against the prints that are stored: which lines of the reply are rows. Column work, no I/O but reading the reply.
+
+A print is the same as a stored one when symbol, exchange date, market centre and TickID are. Where TickIDs turn out not to name
+prints, only those strictly inside the gap count, and none that is stored already. What does not belong here: where stored prints come
+from (repair_rows), what becomes of the lines (repair).
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from l2_platform.feeds.iqfeed.decode_history import HistoryDecoder
+from l2_platform.market.events import Int32, Int64, Level1Kind, UInt8, UInt32, UInt64
+from l2_platform.market.instruments import SymbolTable
+from l2_platform.market.timezone import new_york_offsets
+
+READ_BYTES: Final = 4 << 20
+DAY_NS: Final = 86_400 * 10**9
+SAME_NS: Final = 1_000_000
+"""Live and history tell the time of a print within this, ns."""
+MATCHED_MIN: Final = 0.9
+"""Part of the stored prints within a reply's time that must be in it: fewer, and the ids are not the same ids."""
+KEY: Final = np.dtype([("day", np.int64), ("center", np.int64), ("tick", np.uint64)])
+Rows = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class Prints:
+    """Trade prints of one symbol, one element each."""
+
+    ts: Int64
+    """Time of the feed, ns UTC."""
+    center: Int64
+    tick_id: UInt64
+    size: Int64
+
+    def __len__(self) -> int:
+        return len(self.ts)
+
+    def keys(self) -> npt.NDArray[Any]:
+        """Exchange date, market centre and TickID of each."""
+        transitions, offsets = new_york_offsets()
+        local = self.ts + offsets[np.searchsorted(transitions, self.ts, side="right") - 1]
+        made = np.empty(len(self), KEY)
+        made["day"], made["center"], made["tick"] = local // DAY_NS, self.center, self.tick_id
+        return made
+
+    def pick(self, rows: Any) -> "Prints":
+        """Some of them."""
+        return Prints(self.ts[rows], self.center[rows], self.tick_id[rows], self.size[rows])
+
+
+def no_prints() -> Prints:
+    """None."""
+    return Prints(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.uint64), np.zeros(0, np.int64))
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """The ticks of one reply, and what else it held."""
+
+    prints: Prints
+    line: Int64
+    """Number of the line of each print, from 1."""
+    bars: int
+    bad: int
+    """Lines that are neither a tick, a bar nor the end."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Lines:
+    """Bytes as a block of one frame."""
+
+    buffer: UInt8
+    frame_start: Int64
+    frame_seq: UInt64
+    frame_count: UInt32
+    frame_ts: Int64
+    frame_flags: UInt8 = field(default_factory=lambda: np.zeros(1, np.uint8))
+    frame_conn: UInt32 = field(default_factory=lambda: np.zeros(1, np.uint32))
+    session_date: int = 0
+
+
+def read_reply(file: Path, symbol: str) -> Reply:
+    """Decode a reply as the delivery will."""
+    decoder = HistoryDecoder(SymbolTable(), symbol)
+    parts: list[Prints] = []
+    numbers: list[Int64] = []
+    first = 1
+    bars = bad = 0
+    with file.open("rb") as source:
+        while data := source.read(READ_BYTES):
+            data += source.readline() if not data.endswith(b"\n") else b""
+            count = data.count(b"\n")
+            batch = decoder.decode(
+                _Lines(
+                    np.frombuffer(data, np.uint8), np.array([0, len(data)], np.int64), np.array([first], np.uint64),
+                    np.array([count], np.uint32), np.zeros(1, np.int64),
+                )
+            )  # fmt: skip
+            ticks = batch.kind == Level1Kind.HISTORY_TICK
+            bars += int((batch.kind == Level1Kind.HISTORY_BAR).sum())
+            bad += int((~ticks & (batch.kind != Level1Kind.HISTORY_BAR) & (batch.kind != Level1Kind.END)).sum())
+            center: Int32 = batch.market_center[ticks]
+            parts.append(Prints(batch.ts_trade[ticks], center.astype(np.int64), batch.tick_id[ticks], batch.size[ticks]))
+            numbers.append(batch.seq[ticks].astype(np.int64))
+            first += count
+    columns = [np.concatenate([getattr(part, name) for part in [no_prints(), *parts]]) for name in ("ts", "center", "tick_id", "size")]
+    return Reply(Prints(*columns), np.concatenate([np.zeros(0, np.int64), *numbers]), bars, bad)
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Which prints of a reply are rows."""
+
+    rows: Rows
+    by_id: bool
+    """False: TickIDs do not name prints here, times decided."""
+
+
+def choose(found: Prints, stored: Prints, window: tuple[int, int], gap: tuple[int, int]) -> Choice:
+    """`stored`: prints of the symbol around `window` (ns, both ends included), of any capture; `gap`: its bounds, ns."""
+    inside = (found.ts >= window[0]) & (found.ts <= window[1])
+    if names_prints(found.pick(inside), stored):
+        return Choice(inside & ~np.isin(found.keys(), stored.keys()), by_id=True)
+    strictly = (found.ts > gap[0]) & (found.ts < gap[1])
+    return Choice(strictly & ~_same(found, stored), by_id=False)
+
+
+def names_prints(found: Prints, stored: Prints) -> bool:
+    """Whether TickIDs of a reply name the same prints as those of what is stored, as far as both show it."""
+    keys = found.keys()
+    if len(np.unique(keys)) < len(keys) or bool((found.tick_id == 0).any()):
+        return False
+    if not len(found) or not len(stored):
+        return True
+    near = stored.pick((stored.ts >= found.ts.min()) & (stored.ts <= found.ts.max()))
+    if not len(near):
+        return True
+    order = np.argsort(keys)
+    place = np.searchsorted(keys, near.keys(), sorter=order)
+    place = order[np.minimum(place, len(keys) - 1)]
+    same = (keys[place] == near.keys()) & (np.abs(found.ts[place] - near.ts) <= SAME_NS) & (found.size[place] == near.size)
+    return bool(same.mean() >= MATCHED_MIN)
+
+
+def line_ranges(lines: Int64) -> list[list[int]]:
+    """Ascending numbers as ranges, both ends included."""
+    if not len(lines):
+        return []
+    cuts = np.flatnonzero(np.diff(lines) != 1)
+    first, last = lines[np.r_[0, cuts + 1]], lines[np.r_[cuts, len(lines) - 1]]
+    return [[int(begin), int(end)] for begin, end in zip(first, last, strict=True)]
+
+
+def _same(found: Prints, stored: Prints) -> Rows:
+    """Prints that are stored with the same time, market centre, id and size."""
+    kind = np.dtype([("ts", np.int64), ("center", np.int64), ("tick", np.uint64), ("size", np.int64)])
+
+    def whole(prints: Prints) -> npt.NDArray[Any]:
+        made = np.empty(len(prints), kind)
+        made["ts"], made["center"], made["tick"], made["size"] = prints.ts, prints.center, prints.tick_id, prints.size
+        return made
+
+    return np.isin(whole(found), whole(stored))

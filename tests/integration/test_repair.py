@@ -1,0 +1,265 @@
+"""Gaps repaired from history: what comes, what never comes twice, kills, and rows that are written meanwhile."""
+
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from clickhouse_connect.driver.client import Client
+
+from l2_platform.errors import DateBusy, InputError
+from l2_platform.monitoring.leases import date_lease
+from l2_platform.quality.repair import STREAM, due_gaps, repair_date
+from l2_platform.replay.rebuild import RebuildRequest, rebuild_date
+from tests.integration.homes import L2, Home
+from tests.integration.repairs import CLOCK, NS, Market, repair_home
+from tests.integration.stored import warehouse
+from tests.integration.vendors import Tick, history_of, leaves, shake, vendor
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory, numba_cache: Path) -> Home:
+    return repair_home(tmp_path_factory.mktemp("home"), numba_cache)
+
+
+@pytest.fixture(scope="module")
+def shared(home: Home) -> Iterator[Client]:
+    with warehouse(home.settings) as client:
+        yield client
+
+
+@pytest.fixture
+def market(home: Home, shared: Client) -> Market:
+    return Market(home.settings, shared)
+
+
+def test_a_gap_gets_what_live_does_not_have_and_nothing_else(market: Market) -> None:
+    market.put()
+    with vendor(market.settings, history_of(market.ticks)) as asked:
+        result = market.repair()
+    assert (result.state, result.residual) == ("repaired", "quotes have no history")
+    assert market.rows() == market.expected()
+    assert result.rows_recovered == sum(map(len, market.lost.values())) == 240
+    assert sorted(line.split(",")[1] for line in asked) == sorted(market.symbols)
+    newest = market.versions()[-1]
+    assert (newest.version, newest.repair_state, newest.repair_source, newest.rows_recovered) == (2, "repaired", "iqfeed-history HTT", 240)
+    assert newest.evidence["reason"] == "reset"
+    assert newest.evidence["repair"]["attempts"] == 1
+    # the vendor's bytes are in the journal, also the lines that are no rows
+    assert all(market.ticks[name][75].line().encode() in market.journal() for name in market.symbols)
+
+
+def test_repaired_twice_it_is_the_same(market: Market) -> None:
+    market.put()
+    with vendor(market.settings, history_of(market.ticks)):
+        first = market.repair()
+        again = market.repair()
+    assert (first.state, again.state) == ("repaired", "repaired")
+    assert first.rows_recovered == again.rows_recovered == 240
+    assert market.rows() == market.expected()
+    files = (market.settings.jsonl_dir / "history" / STREAM / str(market.date)).glob(f"{market.symbols[0]}_ticks*.jsonl")
+    assert sum(path.read_bytes().count(b"\n") for path in files) == len(market.lost[market.symbols[0]])
+
+
+def test_a_rebuild_makes_the_same_rows_from_the_journal_alone(market: Market) -> None:
+    market.put()
+    with vendor(market.settings, history_of(market.ticks)):
+        market.repair()
+    (result,) = rebuild_date(RebuildRequest(market.date, (STREAM,)), market.settings, CLOCK)
+    assert result.outcome == "equal"
+    assert market.rows() == market.expected()
+
+
+def test_where_ids_are_others_only_what_lies_strictly_inside_comes(market: Market) -> None:
+    market.put(shift=1_000_000)
+    with vendor(market.settings, history_of(market.ticks)):
+        result = market.repair()
+    assert result.state == "partial"
+    assert "TickIDs of 3 symbols do not count" in result.residual
+    assert market.rows() == market.expected()
+    assert market.versions()[-1].evidence["repair"]["final"] is True
+
+
+def test_prints_that_history_misses_too_are_counted(market: Market) -> None:
+    market.put()
+    short = {name: [tick for tick in ticks if tick.ts // NS % 10 != 7] for name, ticks in market.ticks.items()}
+    with vendor(market.settings, history_of(short)):
+        result = market.repair()
+    assert result.state == "partial"
+    missing = sum(len(market.ticks[name]) - len(short[name]) for name in market.symbols)
+    inside = sum(tick.ts // NS % 10 == 7 for ticks in market.lost.values() for tick in ticks)
+    assert f"{inside} prints are missing by the TickIDs" in result.residual
+    assert 0 < inside < missing
+
+
+def test_depth_has_no_history(market: Market) -> None:
+    market.put(stream="iqfeed-depth-0")
+    result = market.repair()
+    assert (result.state, result.rows_recovered) == ("impossible", 0)
+    assert "depth has no history" in result.residual
+    assert market.rows() == {name: [] for name in market.symbols}
+
+
+def test_a_silence_in_which_nothing_was_printed(market: Market) -> None:
+    market.put()
+    with vendor(market.settings, history_of({})):
+        result = market.repair()
+    assert (result.state, result.rows_recovered) == ("nothing_to_repair", 0)
+
+
+def test_older_than_the_vendors_ticks_leaves_bars_in_the_journal(market: Market) -> None:
+    market.put()
+    old = market.settings.model_copy(update={"lookup": market.settings.lookup.model_copy(update={"tick_days": 1})})
+    market.client.command("SELECT 1")
+    week = 8 * 86_400 * NS
+    market.start, market.gap = market.start - week, (market.gap[0] - week, market.gap[1] - week)
+    market.gap_id += "old"
+    day = datetime.fromtimestamp(market.gap[0] // NS, UTC).date()
+    market.day, market.date = day, day.year * 10_000 + day.month * 100 + day.day
+    market.put_gap()
+
+    def bars(client: socket.socket, line: str) -> None:
+        if not shake(client, line):
+            fields = line.split(",")
+            assert (fields[0], fields[2], fields[11:]) == ("HIT", "60", ["s", "1"])
+            name = fields[9]
+            bar = f"{name},LH,{day} 10:00:00,96.0,95.0,95.5,95.7,1000,100,0,\r\n"
+            client.sendall(f"{bar}{name},!ENDMSG!,\r\n".encode())
+
+    with vendor(market.settings, bars):
+        result = market.repair(old)
+    assert (result.state, result.rows_recovered) == ("partial", 0)
+    assert "minute bars only; 3 are in the journal" in result.residual
+
+
+def test_one_symbol_that_fails_leaves_the_gap_partial(market: Market) -> None:
+    market.put()
+    good = history_of(market.ticks)
+
+    def answer(client: socket.socket, line: str) -> None:
+        if market.symbols[1] in line:
+            leaves(client, line)
+        else:
+            good(client, line)
+
+    with vendor(market.settings, answer):
+        result = market.repair()
+    assert (result.state, result.rows_recovered) == ("partial", 160)
+    assert f"1 of 3 symbols got no answer ({market.symbols[1]}: " in result.residual
+    with vendor(market.settings, good):
+        assert market.repair().state == "repaired"
+    assert market.rows() == market.expected()
+
+
+# ── whose turn it is ──
+
+
+def test_whose_turn_it_is(market: Market) -> None:
+    def due() -> list[str]:
+        return [gap.gap_id for gap in due_gaps(market.client, market.settings, CLOCK.now_ns()) if gap.gap_id.startswith(market.gap_id)]
+
+    market.put(gap=False)
+    market.put_gap(explanation="halt")
+    assert due() == []
+    with pytest.raises(InputError, match=r"is not to be repaired: it is explained \(halt\)"):
+        market.repair()
+    with pytest.raises(InputError, match="has no gap 'nope'"):
+        repair_date(market.settings, market.date, CLOCK, gap_ids=["nope"])
+    market.gap_id += "b"
+    market.put_gap()
+    assert due() == [market.gap_id]
+    assert market.repair().state == "failed"
+    # a failure waits, doubling, before it is its turn again
+    assert due() == []
+    assert due_gaps(market.client, market.settings, CLOCK.now_ns() + 61 * NS) != []
+    with date_lease(market.settings.run_dir, STREAM, market.date, "rebuild"), pytest.raises(DateBusy):
+        market.repair()
+
+
+def test_a_dry_run_tells_and_changes_nothing(market: Market) -> None:
+    market.put()
+    (told,) = repair_date(market.settings, market.date, CLOCK, gap_ids=[market.gap_id], dry_run=True)
+    assert told.message.startswith("HTT of 3 symbols from ")
+    assert len(market.versions()) == 1
+
+
+# ── kills, and rows that arrive meanwhile ──
+
+
+def slow(ticks: dict[str, list[Tick]], wait_s: float) -> Any:
+    good = history_of(ticks)
+
+    def answer(client: socket.socket, line: str) -> None:
+        if not line.startswith("S,"):
+            time.sleep(wait_s)
+        good(client, line)
+
+    return answer
+
+
+@contextmanager
+def repairing(home: Home, market: Market) -> Iterator[int]:
+    process = home.start(str(L2), "gaps", "repair", market.gap_id, "--date", str(market.day), log="repair")
+    try:
+        yield process.pid
+    finally:
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+@pytest.mark.parametrize("place", ["first-reply", "journaled", "any"])
+def test_killed_and_made_again_it_is_the_same(home: Home, market: Market, place: str) -> None:
+    market.put()
+    with vendor(market.settings, slow(market.ticks, 0.4)) as asked, repairing(home, market):
+        folder, deadline = market.settings.run_dir / "repair", time.monotonic() + 60
+        reached = {
+            "first-reply": lambda: bool(list(folder.rglob("*.reply"))),
+            "journaled": lambda: market.gap_id.encode() in market.journal(),
+            "any": lambda: len(asked) > 2,
+        }[place]
+        while not reached():
+            assert time.monotonic() < deadline
+            time.sleep(0.005)
+    with vendor(market.settings, history_of(market.ticks)) as again:
+        result = market.repair()
+    assert (result.state, result.rows_recovered, market.rows()) == ("repaired", 240, market.expected())
+    assert len(again) < len(market.symbols) or place == "any"
+
+
+def test_live_rows_of_the_same_symbols_are_written_meanwhile(home: Home, market: Market) -> None:
+    market.put()
+    ended = threading.Event()
+    written = [0]
+
+    def write() -> None:
+        with warehouse(market.settings) as client:
+            mine = Market.__new__(Market)
+            mine.client, mine.day, mine.start = client, market.day, market.start
+            while not ended.is_set():
+                at = market.start + 70 * NS + written[0] * 1_000_000
+                rows = [(name, Tick(at, 5, 10_000 + written[0])) for name in market.symbols]
+                Market.insert(mine, rows, seq=100_000 + 10 * written[0])
+                written[0] += 1
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        with vendor(market.settings, slow(market.ticks, 0.1)):
+            result = market.repair()
+            before = written[0]
+    finally:
+        ended.set()
+        writer.join()
+    assert (result.state, market.rows()) == ("repaired", market.expected())
+    assert before > 1
+    live = market.rows("live")
+    assert all(len(set(rows)) == len(rows) == 160 + written[0] for rows in live.values())
