@@ -400,6 +400,65 @@ class ReconcileSettings(Section):
     """A file is read in blocks of this size; a longer line is no record."""
 
 
+class QualitySettings(Section):
+    """The audit of a session date: thresholds of its checks (docs/quality.md), and what it may use."""
+
+    findings_max: int = Field(default=1000, ge=1, le=100_000)
+    """Most findings of one check that are kept, the worst first; all are counted."""
+    episode_s: Seconds = 300.0
+    """Rows of a symbol that are flagged within this make one finding, s."""
+    group_rows: int = Field(default=20_000_000, ge=1000, le=1_000_000_000)
+    """Rows that one statement of a check looks at; more go in several statements, a range of symbols each: bounds the memory."""
+    memory_bytes_max: Bytes = 2 << 30
+    """Memory of one statement in the warehouse; from half of it on it sorts and groups on disk, bytes."""
+    statement_s: Seconds = 300.0
+    """Longest time of one statement, s."""
+    auction_margin_s: float = Field(default=60.0, ge=0, le=3600)
+    """After the open and before the close so much is left to the auctions; a market that never closes has none, s."""
+    crossed_s: Seconds = 1.0
+    """A book (good only) or quote that is crossed for longer is an error, s."""
+    locked_s: Seconds = 60.0
+    """One that is locked, bid = ask, for longer is a warning, s."""
+    snapshot_hold_s: Seconds = 0.5
+    """A book snapshot stands for at most this long, since the change after it may have no record (decision 2), s."""
+    stale_prints: int = Field(default=20, ge=1, le=1_000_000)
+    """So many regular prints outside a quote that did not change …"""
+    stale_s: Seconds = 10.0
+    """… over so long a time: the quote is stale, s."""
+    through_spreads: float = Field(default=1.0, ge=0, le=1000)
+    """A print is through the quote when it is beyond it by more than so many spreads (T4) …"""
+    through_min: float = Field(default=0.01, gt=0, le=1e6)
+    """… and by more than this, currency units …"""
+    through_late_s: Seconds = 3600.0
+    """… unless a quote of the time before fits it: a late report, s."""
+    spike_rows: int = Field(default=50, ge=10, le=1000)
+    """Neighbourhood of a price: a block of so many rows, compared with the one before and the one after."""
+    spike_deviations: float = Field(default=10.0, ge=1, le=1000)
+    """A price is a spike when it is further from all three medians than so many deviations (medians of the absolute ones) …"""
+    spike_share: float = Field(default=0.03, gt=0, le=10)
+    """… plus this share of the median (granularity: a flat run has no deviation) …"""
+    spike_min: float = Field(default=0.05, gt=0, le=1e6)
+    """… and at least this, currency units."""
+    spike_error_share: float = Field(default=0.25, gt=0, le=100)
+    """A spike further off than this share of the median is an error."""
+    spread_times: float = Field(default=50.0, ge=2, le=100_000)
+    """A spread over so many medians of the day is an outlier (Q3) …"""
+    spread_share: float = Field(default=0.05, gt=0, le=10)
+    """… when it also is over this share of the price."""
+    reorder_ms: float = Field(default=1.0, ge=0, le=3_600_000)
+    """Event times of a symbol may go back by this, ms."""
+    latency_negative_ms: float = Field(default=50.0, ge=0, le=3_600_000)
+    """A live row may be received this long before its event, ms (50 ms is what FINRA allows clocks to differ)."""
+    latency_s_max: Seconds = 60.0
+    """A live row that is received later than this after its event is a warning, s."""
+    zone_s: Seconds = 1500.0
+    """Event and receive time that differ by more are an error: a wrong date or time zone, s."""
+    drift_ms: float = Field(default=250.0, gt=0, le=3_600_000)
+    """The least latency of ten minutes may differ from the day's by this, ms."""
+    coverage_days: int = Field(default=10, ge=1, le=60)
+    """Earlier session dates whose rows by symbol and hour are the usual."""
+
+
 class ArchiveSettings(Section):
     """Closed session dates as Parquet files, and reading them again."""
 
@@ -690,6 +749,8 @@ class Settings(BaseSettings):
     """The daily close."""
     reconcile: ReconcileSettings = ReconcileSettings()
     """Comparison of the stores."""
+    quality: QualitySettings = QualitySettings()
+    """The audit."""
     archive: ArchiveSettings = ArchiveSettings()
     """Parquet files of closed dates."""
     lookup: LookupSettings = LookupSettings()

@@ -25,7 +25,7 @@ EXIT_CODES = (
     "Environment: every setting is a variable L2_… (`l2 settings`); L2_HOME is where all data lives."
 )
 MODULES = (
-    "operate", "metrics", "notify", "book", "sql", "gaps", "quarantine",
+    "operate", "metrics", "notify", "book", "sql", "gaps", "audit", "quarantine",
     "importing",
     "rebuild",
     "reconcile",
