@@ -20,6 +20,7 @@ from l2_platform.clock import Clock
 from l2_platform.errors import ConfigError
 from l2_platform.monitoring.symbols_file import load_symbols
 from l2_platform.operations import disk
+from l2_platform.operations.dagster_storage import storage_trouble
 from l2_platform.operations.plan import LOOPBACK, plan_parts
 from l2_platform.operations.supervisord import Supervisor, socket_path
 from l2_platform.settings import Settings
@@ -91,6 +92,9 @@ def full(settings: Settings, clock: Clock) -> list[Finding]:
 
 def check_dagster_storage(settings: Settings) -> Finding:
     """Dagster's runs and events have a place: PostgreSQL answers, when it is asked for."""
+    made = settings.dagster.enabled and (settings.dagster_home / "history").exists()
+    if made and (trouble := storage_trouble(settings)):
+        return Finding("dagster storage", Level.WARN, trouble, "recording does not need it")
     if not settings.dagster.enabled or settings.dagster.storage == "sqlite":
         return Finding("dagster storage", Level.OK, f"SQLite in {settings.dagster_home}" if settings.dagster.enabled else "off")
     missing = [name for name in PG_NEEDED if not os.environ.get(name)]

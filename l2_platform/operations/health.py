@@ -9,6 +9,7 @@ from typing import Any
 from l2_platform.clock import Clock
 from l2_platform.monitoring.heartbeat import HeartbeatRecord, read_heartbeat
 from l2_platform.operations.crash_loops import read_loop
+from l2_platform.operations.dagster_storage import storage_trouble
 from l2_platform.operations.plan import LOOPBACK, Health, Part
 from l2_platform.operations.supervisord import Process
 from l2_platform.settings import Settings
@@ -76,6 +77,9 @@ def _heartbeat_reason(process: Process, heartbeat: HeartbeatRecord | None, now_n
 
 def _dagster_reason(part: Part, settings: Settings) -> str:
     port = settings.ports.dagster
+    if part.health is Health.DAEMON and (trouble := storage_trouble(settings)):
+        # the web server answers from what it has read: it does not tell
+        return trouble
     if part.health is Health.WEBSERVER and not _get(port, "/server_info"):
         return f"port {port} does not answer"
     answer = _graphql(port, _DAGSTER_QUERY)
