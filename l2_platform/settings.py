@@ -341,6 +341,17 @@ class ImportSettings(Section):
     """Largest file, unpacked, bytes."""
 
 
+class GapSettings(Section):
+    """When something counts as missing."""
+
+    false_alarms_per_day: float = Field(default=0.01, gt=0, le=1000)
+    """Silences of single symbols that may open a day, over all symbols of a stream, although nothing is wrong (Poisson arrivals)."""
+    silence_s_min: float = Field(default=1.0, ge=0.5, le=3600)
+    """A symbol that is silent for less is not silent, s."""
+    pauses_min: float = Field(default=20.0, ge=5, le=10_000)
+    """Nothing is said of a symbol before its rate rests on so many pauses in the running window of the session."""
+
+
 class RebuildSettings(Section):
     """Session dates that are built again from the journal, beside the recording."""
 
@@ -743,6 +754,8 @@ class Settings(BaseSettings):
     """The embedded engine."""
     imports: ImportSettings = ImportSettings()
     """Files that are imported."""
+    gaps: GapSettings = GapSettings()
+    """Gaps and what explains them."""
     rebuild: RebuildSettings = RebuildSettings()
     """Dates that are built again."""
     close: CloseSettings = CloseSettings()

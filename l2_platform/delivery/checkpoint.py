@@ -16,6 +16,7 @@ from typing import Any
 import crc32c
 
 from l2_platform.book.state import BookImage
+from l2_platform.delivery.gap_state import SymbolGapsImage
 from l2_platform.delivery.pipeline import STATE_VERSION
 from l2_platform.journal.frame import Position
 from l2_platform.journal.syscalls import Syscalls
@@ -50,7 +51,7 @@ class CheckpointStore:
         books: bytes | BookImage | None = state["books"]
         packed = books.pack() if isinstance(books, BookImage) else books or b""
         head = {"position": list(position), "seq": seq, "state": {key: value for key, value in state.items() if key != "books"}}
-        text = json.dumps(head, separators=(",", ":")).encode()
+        text = json.dumps(head, separators=(",", ":"), default=SymbolGapsImage.pack).encode()
         body = struct.pack("<I", len(text)) + text + packed
         target = self.directory / f"{position.session_date:08d}-{position.segment:06d}-{position.offset:015d}.ckpt"
         temporary = self.directory / "next.tmp"

@@ -26,6 +26,7 @@ from l2_platform.delivery.intent import IntentFile
 from l2_platform.delivery.pipeline import Pipeline, source_of
 from l2_platform.delivery.retries import Breaker
 from l2_platform.delivery.serial_sink import SerialSink
+from l2_platform.delivery.silence import SilenceRules
 from l2_platform.errors import ConfigError, L2Error
 from l2_platform.journal.reader import list_streams, read_durable
 from l2_platform.market.events import NULL_TS
@@ -67,8 +68,10 @@ def enabled_sinks(settings: Settings) -> list[str]:
     return [name for name, on in (("clickhouse", settings.clickhouse.enabled), ("jsonl", settings.jsonl.enabled)) if on]
 
 
-def make_pipeline(stream: str, settings: Settings, default_symbol: str | None = None) -> Pipeline:
-    """A fresh pipeline as the settings want it."""
+def make_pipeline(
+    stream: str, settings: Settings, default_symbol: str | None = None, *, symbol_gaps: bool = False
+) -> Pipeline:
+    """A fresh pipeline as the settings want it; `symbol_gaps`: it also looks for gaps of single symbols, for the ledger of gaps."""
     calendar = load_calendar(settings.calendar_name, settings.session.roll_margin_s)
 
     def session_start(session_date: int) -> int:
@@ -77,10 +80,16 @@ def make_pipeline(stream: str, settings: Settings, default_symbol: str | None = 
     def session_end(session_date: int) -> int:
         return calendar.windows(session_date)[-1].end if calendar.is_session(session_date) else NULL_TS
 
+    def windows(session_date: int) -> list[tuple[int, int]]:
+        return [window[1:] for window in calendar.windows(session_date)] if calendar.is_session(session_date) else []
+
+    section = settings.gaps
     return Pipeline(
         stream, levels=settings.jsonl.levels, interval_ms=settings.jsonl.l2_interval_ms, session_start=session_start,
         session_end=session_end, default_symbol=default_symbol, names_max=settings.symbols.names_max,
         raw_bytes_max=settings.delivery.raw_bytes_max,
+        silence=SilenceRules(section.false_alarms_per_day, section.silence_s_min, section.pauses_min) if symbol_gaps else None,
+        windows=windows, tick_id_rule=settings.feed.tick_id_rule,
     )  # fmt: skip
 
 
@@ -94,7 +103,9 @@ def make_follower(
     return Follower(
         stream, sink, JournalSource(settings.journal_dir, durable, session_date),
         CheckpointStore(folder if session_date is None else folder / str(session_date), settings.delivery.checkpoints_kept),
-        lambda: make_pipeline(stream, settings, default_symbol), settings=settings.delivery, clock=clock,
+        # the ledger of gaps is in ClickHouse: nobody else looks twice
+        lambda: make_pipeline(stream, settings, default_symbol, symbol_gaps=sink.name == "clickhouse"), settings=settings.delivery,
+        clock=clock,
         writer=writer, saver=saver, breaker=breaker,
     )  # fmt: skip
 
@@ -290,6 +301,7 @@ class Delivery:
             "seq": follower.delivered_seq, "session_date": follower.pipeline.session_date, "lag_lines": lag,
             "lag_s": round(lag_s, 3), "rows": follower.rows, "failures": follower.failures,
             "gaps": follower.pipeline.gaps.opened, "gap_open": int(follower.pipeline.gaps.open is not None),
+            "symbols_silent": follower.pipeline.symbol_gaps.silent if follower.pipeline.symbol_gaps is not None else 0,
         }  # fmt: skip
 
     def _drain(self) -> int:

@@ -13,18 +13,22 @@ import numpy as np
 
 from l2_platform.book.engine import BookEngine
 from l2_platform.book.state import BookImage
+from l2_platform.delivery.gap_state import SymbolGapsImage
+from l2_platform.delivery.gap_watch import watch_lines
 from l2_platform.delivery.gaps import GapTracker
 from l2_platform.delivery.gathering import merge
-from l2_platform.delivery.rows import DEPTH_ROW_KINDS, RAW_BYTES_MAX, RowBuilder
+from l2_platform.delivery.rows import RAW_BYTES_MAX, RowBuilder
+from l2_platform.delivery.silence import SilenceRules
+from l2_platform.delivery.symbol_gaps import SymbolGaps
 from l2_platform.feeds.iqfeed.decode_depth import DepthDecoder
 from l2_platform.feeds.iqfeed.decode_history import HistoryDecoder
 from l2_platform.feeds.iqfeed.decode_level1 import Level1Decoder
 from l2_platform.journal.frame import FrameFlag
 from l2_platform.journal.reader import Block, Control, Damage
-from l2_platform.market.events import NO_SYMBOL, NULL_TS, DepthBatch, DepthKind, Level1Batch, Level1Kind, TableBatch
+from l2_platform.market.events import NO_SYMBOL, NULL_TS, DepthBatch, TableBatch
 from l2_platform.market.instruments import NAMES_MAX, SymbolTable
 
-STATE_VERSION = 1
+STATE_VERSION = 2
 HISTORY_REPLY = "history_reply"
 """Control event in front of each reply of a history stream; its `symbol` is that of the lines behind it, `kept` which of them are rows."""
 _STATS_SYMBOLS_MAX = 4
@@ -68,10 +72,16 @@ class Pipeline:
         default_symbol: str | None = None,
         names_max: int = NAMES_MAX,
         raw_bytes_max: int = RAW_BYTES_MAX,
+        silence: SilenceRules | None = None,
+        windows: Callable[[int], list[tuple[int, int]]] | None = None,
+        tick_id_rule: str = "per_market_center",
     ) -> None:
         """`session_start`, `session_end`: session date → ns from and to which the stream should record (NULL_TS: not at all);
-        `default_symbol`: of lines that carry none; `names_max`: see SymbolTable; `raw_bytes_max`: of the text of a feed event.
+        `default_symbol`: of lines that carry none; `names_max`: see SymbolTable; `raw_bytes_max`: of the text of a feed event;
+        `silence`: also look for gaps of single symbols of a live stream, by these rules, in the trading `windows` of a date (None:
+        always), with TickIDs that count by `tick_id_rule`.
         """
+        self._silence, self._windows, self._tick_id_rule = silence, windows, tick_id_rule
         self._raw_bytes_max = raw_bytes_max
         self.stream = stream
         self.channel = channel_of(stream)
@@ -89,6 +99,7 @@ class Pipeline:
         self._ordinal = 0
         self._last_status = ""
         self.gaps = GapTracker(stream, 0, NULL_TS)
+        self.symbol_gaps: SymbolGaps | None = None
         self.engine: BookEngine | None = None
         self.decoder: DepthDecoder | Level1Decoder | HistoryDecoder | None = None
         if self.channel == "depth":
@@ -106,16 +117,24 @@ class Pipeline:
         first = self.session_date == 0
         self.session_date, self.seq, self._ordinal, self._last_status = session_date, 0, 0, ""
         start = self._session_start(session_date) if self._session_start and self._finds_gaps else NULL_TS
-        self.gaps = GapTracker(self.stream, session_date, start)
+        self._begin_gaps(session_date, start)
         # A live date is read with what its own first header says, so that it stands alone; an import's dates follow each other.
         if isinstance(self.decoder, Level1Decoder) and (self.source == "live" or (context and first)):
             self.decoder.restore(context or {})
         elif isinstance(self.decoder, DepthDecoder) and self.source == "live":
             self.decoder.restore({})
 
+    def _begin_gaps(self, session_date: int, start: int) -> None:
+        self.gaps = GapTracker(self.stream, session_date, start)
+        if self._silence is not None and self._finds_gaps and self.decoder is not None:
+            windows = self._windows(session_date) if self._windows else None
+            self.symbol_gaps = SymbolGaps(self.gaps, self.symbols, self._silence, windows=windows, tick_id_rule=self._tick_id_rule)
+
     def end_date(self, ts_written: int) -> list[TableBatch]:
         """Rows that the end of the date brings: a gap that is still open ends with the session; the next date tells the rest."""
         end = self._session_end(self.session_date) if self._session_end and self._finds_gaps else NULL_TS
+        if self.symbol_gaps is not None:
+            self.symbol_gaps.end(end, self.seq)
         self.gaps.end(end, self.seq)
         builder = self._builder()
         table = builder.gap_events(self.gaps.take(), ts_written)
@@ -174,36 +193,10 @@ class Pipeline:
             rows = [builder.depth_updates(batch.without_pairs()), builder.book_snapshots(snapshots)]
         else:
             rows = [builder.quotes(batch), builder.trades(batch)]
-        self._watch_gaps(batch)
+        if self._finds_gaps:
+            watch_lines(self.gaps, self.symbol_gaps, batch)
         events.extend(builder.line_events(batch))
         return rows
-
-    def _watch_gaps(self, batch: DepthBatch | Level1Batch) -> None:
-        """Tell the gap tracker of market data and of the feed's upstream, in order."""
-        if not self._finds_gaps:
-            return
-        if isinstance(batch, DepthBatch):
-            market = DEPTH_ROW_KINDS[batch.kind]
-            system = np.flatnonzero((batch.kind == DepthKind.DISCONNECTED) | (batch.kind == DepthKind.SYSTEM))
-        else:
-            market = (batch.kind == Level1Kind.QUOTE) | (batch.kind == Level1Kind.SUMMARY)
-            system = np.flatnonzero(batch.kind == Level1Kind.SYSTEM)
-        start = 0
-        for row in system:
-            line = batch.line(int(row))
-            if line.startswith((b"S,SERVER DISCONNECTED", b"S,SERVER CONNECTED")):
-                self._data(batch, market, start, int(row))
-                start = int(row)
-                self.gaps.on_server(b"DISCONNECTED" not in line, int(batch.ts_recv[row]), int(batch.seq[row]))
-        self._data(batch, market, start, len(batch))
-
-    def _data(self, batch: DepthBatch | Level1Batch, market: Any, start: int, stop: int) -> None:
-        rows = np.flatnonzero(market[start:stop])
-        if len(rows):
-            first = start + int(rows[0])
-            # The greatest, not the last: a clock that stepped back must not make the cut into reads matter.
-            newest = int(batch.ts_recv[start + rows].max())
-            self.gaps.on_data(int(batch.ts_recv[first]), newest, int(batch.seq[first]))
 
     def _control(self, control: Control) -> dict[str, Any]:
         self._ordinal = self._ordinal + 1 if control.seq == self.seq else 1
@@ -215,6 +208,8 @@ class Pipeline:
             self.decoder.begin_reply(symbol, control.seq, kept)
         if self._finds_gaps:
             self.gaps.on_control(control.event, control.fields, control.ts_recv, control.seq)
+            if self.symbol_gaps is not None:
+                self.symbol_gaps.on_control(control.event, control.fields, control.ts_recv, control.seq)
         return self._event(control.event, control.ts_recv, control.fields)
 
     def _books(self, action: str) -> None:
@@ -275,14 +270,18 @@ class Pipeline:
         """State for a checkpoint: JSON-able but for `books` (bytes)."""
         state = self.freeze()
         books: BookImage | None = state["books"]
-        return state | {"books": books.pack() if books is not None else b""}
+        found: SymbolGapsImage | None = state["symbol_gaps"]
+        return state | {"books": books.pack() if books is not None else b"", "symbol_gaps": found.pack() if found is not None else None}
 
     def freeze(self) -> dict[str, Any]:
-        """The same with `books` not packed yet (a BookImage, None without books): it holds up the reading a fraction as long."""
+        """The same with `books` (a BookImage, None without books) and `symbol_gaps` not packed yet: it holds up the reading a
+        fraction as long.
+        """
         return {
             "version": STATE_VERSION, "stream": self.stream, "session_date": self.session_date, "seq": self.seq,
             "ordinal": self._ordinal, "last_status": self._last_status, "symbols": list(self.symbols.names),
             "decoder": self.decoder.state() if self.decoder is not None else None, "gaps": self.gaps.state(),
+            "symbol_gaps": self.symbol_gaps.freeze() if self.symbol_gaps is not None else None,
             "books": self.engine.freeze() if self.engine is not None else None,
         }  # fmt: skip
 
@@ -294,6 +293,9 @@ class Pipeline:
             self.symbols.intern(name)
         if self.decoder is not None and state["decoder"] is not None:
             self.decoder.restore(state["decoder"])
+        self._begin_gaps(self.session_date, NULL_TS)
         self.gaps.restore(state["gaps"])
+        if self.symbol_gaps is not None:
+            self.symbol_gaps.restore(state["symbol_gaps"])
         if self.engine is not None:
             self.engine.load(state["books"])

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from l2_platform.delivery.gaps import Gap
+from l2_platform.delivery.gap_rows import Gap
 from l2_platform.feeds.iqfeed.layouts import parse_correction
 from l2_platform.market.events import (
     CONTENT_QUOTE,
@@ -184,6 +184,8 @@ class RowBuilder:
                 "repair_source": [""] * count,
                 "rows_recovered": np.zeros(count, np.uint64),
                 "residual": [""] * count,
+                "explanation": [""] * count,
+                "repair_state": [""] * count,
                 "state": [gap.state for gap in gaps],
                 "seq_before": np.array([gap.seq_before for gap in gaps], np.uint64),
                 "version": np.array([gap.version for gap in gaps], np.uint32),

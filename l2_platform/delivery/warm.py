@@ -6,6 +6,7 @@ from pathlib import Path
 
 from l2_platform.clock import SystemClock
 from l2_platform.delivery.pipeline import Pipeline
+from l2_platform.delivery.silence import SilenceRules
 from l2_platform.journal.frame import Position
 from l2_platform.journal.importing import write_finished_stream
 from l2_platform.journal.reader import JournalReader
@@ -49,3 +50,7 @@ def warm_kernels(channels: Iterable[str] = tuple(LINES)) -> None:
                 NativeEncoder().encode(batch, 0, len(batch))
             restored = Pipeline(stream, levels=10, interval_ms=100, default_symbol="A")
             restored.load(pipeline.dump())
+            if channel != "ticks":
+                live = Pipeline(f"iqfeed-{channel}-0", levels=10, interval_ms=100, silence=SilenceRules())
+                live.begin_date(_DATE, None)
+                live.process(JournalReader(root, stream, _DATE, durable_path=None).read(1 << 20), 0)

@@ -47,6 +47,7 @@ STREAM_NUMBERS: Final[tuple[tuple[str, str, Kind, str], ...]] = (
     ("failures", "l2_stream_write_failures", "gauge", "Failed writes in a row."),
     ("gaps", "l2_gaps", "counter", "Gaps found since the pipeline was made (start, or session date)."),
     ("gap_open", "l2_gap_open", "gauge", "1 while the stream has a gap that is not over."),
+    ("symbols_silent", "l2_symbols_silent", "gauge", "Symbols that are improbably silent now."),
 )
 BOUND_NUMBERS: Final[tuple[tuple[str, str, Kind, str], ...]] = (
     ("now", "l2_bound_now", "gauge", "Present value of a limited thing, in its unit."),

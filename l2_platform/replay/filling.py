@@ -158,7 +158,7 @@ def pipeline_at(settings: Settings, stream: str, session_date: int) -> Pipeline:
     root = settings.journal_dir
     dates = list_dates(root, stream)
     context = (segment_context(root, stream, dates[0]) if dates else None) or {}
-    pipeline = make_pipeline(stream, settings, context.get("default_symbol"))
+    pipeline = make_pipeline(stream, settings, context.get("default_symbol"), symbol_gaps=True)
     if source_of(stream) == "import":
         for date in dates:
             if date >= session_date:

@@ -90,8 +90,8 @@ LAYOUTS: Final = {
         (
             *_ROW, ("ordinal", "UInt32"), ("gap_id", TEXT), ("symbols", "Array(String)"), ("ts_from", TIME),
             ("ts_to", f"Nullable({TIME})"), ("cause", CODE), ("evidence", TEXT), ("repair_source", CODE),
-            ("rows_recovered", "UInt64"), ("residual", TEXT), ("state", CODE), ("seq_before", "UInt64"), ("version", "UInt32"),
-            ("ts_written", TIME),
+            ("rows_recovered", "UInt64"), ("residual", TEXT), ("explanation", CODE), ("repair_state", CODE), ("state", CODE),
+            ("seq_before", "UInt64"), ("version", "UInt32"), ("ts_written", TIME),
         )
     ),
 }  # fmt: skip

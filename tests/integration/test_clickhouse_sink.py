@@ -136,7 +136,8 @@ def test_rows_come_back_exactly(sink: ClickHouseSink, client: Client) -> None:
     gap = {
         "seq": numbers([3], np.uint64), "ordinal": numbers([1], np.uint32), "gap_id": ["g1"], "symbols": [["AAPL", "@ES#"]],
         "ts_from": numbers([T0], np.int64), "ts_to": numbers([NULL_TS], np.int64), "cause": ["disconnect"], "evidence": ["{}"],
-        "repair_source": [""], "rows_recovered": numbers([0], np.uint64), "residual": [""], "state": ["open"],
+        "repair_source": [""], "rows_recovered": numbers([0], np.uint64), "residual": [""], "explanation": [""],
+        "repair_state": [""], "state": ["open"],
         "seq_before": numbers([2], np.uint64), "version": numbers([1], np.uint32), "ts_written": numbers([T0], np.int64),
     }  # fmt: skip
     later = gap | {

@@ -16,7 +16,8 @@ from l2_platform.collectors.liveness import Backoff, Liveness
 from l2_platform.collectors.recorder import Recorder
 from l2_platform.delivery import follower as follower_module
 from l2_platform.delivery.follower import Follower, Pending
-from l2_platform.delivery.gaps import CLOSED, GapTracker
+from l2_platform.delivery.gap_rows import CLOSED
+from l2_platform.delivery.gaps import GapTracker
 from l2_platform.delivery.rows import RowBuilder
 from l2_platform.errors import SinkUnavailable
 from l2_platform.feeds.iqfeed.connection import Connection, Piece

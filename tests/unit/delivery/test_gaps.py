@@ -1,6 +1,7 @@
 """The gap tracker: which evidence opens, revises, closes and withdraws a gap, and with which bounds."""
 
-from l2_platform.delivery.gaps import CLOSED, OPEN, WITHDRAWN, GapTracker
+from l2_platform.delivery.gap_rows import CLOSED, OPEN, WITHDRAWN
+from l2_platform.delivery.gaps import GapTracker
 from l2_platform.market.events import NULL_TS
 
 S = 1_000_000_000
