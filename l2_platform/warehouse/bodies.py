@@ -5,6 +5,7 @@ What does not belong here: what is in them (front, encoding).
 
 import asyncio
 import threading
+from typing import BinaryIO
 
 from starlette.requests import Request
 
@@ -23,8 +24,8 @@ class Bodies:
         self._at_hand = 0
         self.bound = Bound("body_bytes", self._limit, "bytes", "warehouse.body_bytes_max")
 
-    async def read(self, request: Request, held: "Held") -> bytes:
-        """The whole body; QueryFailed when it is too large, or does not arrive in time."""
+    async def read(self, request: Request, held: "Held", file: BinaryIO | None = None) -> bytes:
+        """The whole body, or b"" when it went into `file`; QueryFailed when it is too large, or does not arrive in time."""
         announced = request.headers.get("content-length", "")
         if announced.isdigit():
             held.at_least(int(announced))
@@ -35,7 +36,10 @@ class Bodies:
                 async for part in request.stream():
                     total += len(part)
                     held.at_least(total)
-                    parts.append(part)
+                    if file is None:
+                        parts.append(part)
+                    else:
+                        file.write(part)
         except TimeoutError:
             detail = f"The body did not arrive within {self._patience_s:g} s"
             raise QueryFailed(209, detail, name="SOCKET_TIMEOUT", status=408) from None

@@ -10,7 +10,7 @@ import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 from xml.sax.saxutils import escape
 
 from chdb import _chdb as _engine_module
@@ -189,8 +189,10 @@ class Session:
             if not finished:
                 self._connection.streaming_cancel_query(result)
 
-    def insert(self, sql: bytes, input_format: str, data: bytes | memoryview, params: Mapping[str, str]) -> Answer:
-        """INSERT `data` (one whole body): one Native block of the body becomes one block of each partition it touches.
+    def insert(self, sql: bytes, input_format: str, data: bytes | memoryview | int, params: Mapping[str, str]) -> Answer:
+        """INSERT `data` (one whole body, or the descriptor of a file that has it).
+
+        One Native block of the body becomes one block of each partition it touches.
 
         The data is read from a file in memory: the engine's own streaming insert does not tell of a failure behind its parser (a
         violated constraint, too many parts, a full disk), and answers as if the rows were stored.
@@ -198,16 +200,16 @@ class Session:
         for name, value in params.items():
             self._run(f"SET param_{setting_name(name)} = {quote_text(value)}".encode())
         place = settings_place(sql)
-        descriptor = os.memfd_create("insert")
-        try:
-            with open(descriptor, "wb", closefd=False) as file:
-                file.write(data)
+        with file_in_memory() as own:
+            if not isinstance(data, int):
+                own.write(data)
+                own.flush()
+            descriptor = data if isinstance(data, int) else own.fileno()
             source = f" FROM INFILE '/proc/self/fd/{descriptor}' COMPRESSION 'none' ".encode()
-            result = self._connection.query(sql[:place] + source + sql[place:] + b" FORMAT " + input_format.encode(), "TabSeparated")
-        except RuntimeError as error:
-            raise failure_of(str(error)) from None
-        finally:
-            os.close(descriptor)
+            try:
+                result = self._connection.query(sql[:place] + source + sql[place:] + b" FORMAT " + input_format.encode(), "TabSeparated")
+            except RuntimeError as error:
+                raise failure_of(str(error)) from None
         return Answer(b"", 0, 0, result.rows_written(), result.bytes_written())
 
     def close(self) -> None:
@@ -227,6 +229,11 @@ class Session:
         except ValueError:
             raise QueryFailed(27, f"{LIMITED} is no number: {asked}", name="CANNOT_PARSE_INPUT_ASSERTION_FAILED") from None
         return str(min(wanted, limit) if wanted > 0 else limit)
+
+
+def file_in_memory() -> BinaryIO:
+    """A file without a name."""
+    return os.fdopen(os.memfd_create("insert"), "wb")
 
 
 def quote_text(text: str) -> str:

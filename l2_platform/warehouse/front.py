@@ -11,7 +11,7 @@ import threading
 from base64 import b64decode
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
 from email.parser import BytesParser
 from email.policy import HTTP
@@ -31,9 +31,9 @@ from l2_platform.warehouse.answers import Sender, encoding_header, send_all, sum
 from l2_platform.warehouse.bodies import Bodies, Held
 from l2_platform.warehouse.chunks import can_stream, content_type
 from l2_platform.warehouse.encoding import Encoder, choose_encoding, decode_blocks, decode_body, make_encoder
-from l2_platform.warehouse.engine import Answer, Engine, Session, new_query_id
+from l2_platform.warehouse.engine import Answer, Engine, Session, file_in_memory, new_query_id
 from l2_platform.warehouse.errors import QueryFailed
-from l2_platform.warehouse.statement import Statement, parse_statement
+from l2_platform.warehouse.statement import Statement, parse_statement, takes_body
 
 Result = TypeVar("Result")
 TRANSPORT: Final = frozenset(
@@ -68,6 +68,8 @@ class Ask:
     may_write: bool
     whole: bool
     """The client wants to know the end before it gets the first byte (`wait_end_of_query`)."""
+    body_file: int | None = None
+    """Descriptor of the file with an INSERT's data; None when the statement has it."""
 
 
 @dataclass(slots=True)
@@ -182,10 +184,14 @@ class Front:
             self._authenticate(request)
             self._claim(query_id)
             known = True
-            body = await self._bodies.read(request, held)
-            ask = await self._in_thread(self._take_apart, request, body, query_id, held)
-            del body
-            await self._admit(ask, receive, sender)
+            with file_in_memory() if _is_plain_insert(request) else nullcontext() as file:
+                body = await self._bodies.read(request, held, file)
+                ask = await self._in_thread(self._take_apart, request, body, query_id, held)
+                del body
+                if file is not None:
+                    file.flush()
+                    ask.body_file = file.fileno()
+                await self._admit(ask, receive, sender)
         except QueryFailed as error:
             self.activity.failed += 1
             await sender.fail(error, self._headers(query_id), self._version)
@@ -306,7 +312,7 @@ class Front:
         headers = self._headers(ask.query_id)
         if statement.data is not None:
             answer = await self._in_thread(
-                session.insert, statement.sql, statement.format, statement.data, ask.params
+                session.insert, statement.sql, statement.format, statement.data if ask.body_file is None else ask.body_file, ask.params
             )
             self.activity.rows_written += answer.written_rows
             await sender.all(headers | {"X-ClickHouse-Summary": summary(answer)}, answer.body, None)
@@ -400,6 +406,14 @@ class _Endpoint:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self._handle(Request(scope, receive), receive, send)
+
+
+def _is_plain_insert(request: Request) -> bool:
+    """The body is nothing but an INSERT's data, as it is: it can go into the engine's file as it arrives, without a copy of its own."""
+    kind, packed = request.headers.get("content-type", ""), request.headers.get("content-encoding", "").lower()
+    if packed not in {"", "identity"} or request.query_params.get("decompress") == "1" or kind.startswith("multipart/form-data"):
+        return False
+    return takes_body(request.query_params.get("query", "").encode())
 
 
 def _next_piece(pieces: Iterator[bytes], encoder: Encoder) -> tuple[bool, bytes]:

@@ -60,6 +60,17 @@ def parse_statement(raw: bytes) -> Statement:
     return Statement(verb, raw.rstrip(b"; \t\r\n"), _trailing_format(raw))
 
 
+def takes_body(query: bytes) -> bool:
+    """It is an INSERT … FORMAT all of whose data comes behind it."""
+    if query.lstrip()[:6].upper() != b"INSERT":
+        return False
+    try:
+        statement = parse_statement(query)
+    except QueryFailed:
+        return False
+    return statement.data is not None and not len(statement.data)
+
+
 def settings_place(sql: bytes) -> int:
     """Where the SETTINGS clause of an INSERT begins; its length when it has none."""
     words = [(word, start) for word, start, _, depth in _words(sql) if not depth]

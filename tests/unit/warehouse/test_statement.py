@@ -1,7 +1,7 @@
 import pytest
 
 from l2_platform.warehouse.errors import QueryFailed, failure_of
-from l2_platform.warehouse.statement import parse_statement
+from l2_platform.warehouse.statement import parse_statement, takes_body
 
 
 @pytest.mark.parametrize(
@@ -69,3 +69,15 @@ def test_failure_of_keeps_code_text_and_status() -> None:
     assert (failure.code, failure.status) == (60, 404)
     assert failure.message == "Code: 60. DB::Exception: Table x does not exist. (UNKNOWN_TABLE)"
     assert failure_of("boom").code == 1002
+
+
+@pytest.mark.parametrize(
+    ("query", "is_so"),
+    [
+        (b"INSERT INTO t FORMAT Native", True), (b" insert into t (a) SETTINGS x = 1 FORMAT CSV ;\n", True),
+        (b"INSERT INTO t FORMAT CSV 1,2", False), (b"INSERT INTO t VALUES", False), (b"INSERT INTO t SELECT 1", False),
+        (b"INSERT INTO t FORMAT", False), (b"SELECT 1 FORMAT Native", False), (b"", False),
+    ],
+)  # fmt: skip
+def test_takes_body_knows_inserts_whose_data_is_the_whole_body(query: bytes, is_so: bool) -> None:
+    assert takes_body(query) is is_so
