@@ -2,18 +2,19 @@
 
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
 from l2_platform.clock import Clock
-from l2_platform.errors import DateBusy
+from l2_platform.errors import DateBusy, SinkError
 from l2_platform.journal.frame import Position
 from l2_platform.monitoring.leases import date_lease
 from l2_platform.replay.rebuilt import StreamResult
 from l2_platform.replay.staging import Plan, Staging, parts_of, quoted
-from l2_platform.replay.warehouse_link import WarehouseLink
+from l2_platform.replay.warehouse_link import ADVICE, WarehouseLink
 from l2_platform.settings import Settings
 
 Step = Callable[[str], None]
+BEGUN: Final = "the swap of the date was begun, some of its tables may be replaced already; the next run completes it"
 
 
 def plan_of(result: StreamResult, position: Position, replace: list[str], empty: list[str]) -> Plan:
@@ -37,11 +38,14 @@ def carry_out(
 ) -> StreamResult:
     """Swap, tell the live delivery's position, drop staging; `step` is told what is done next."""
     result = StreamResult.from_dict({**plan.facts["result"], "resumed": resumed})
-    staging.swap(plan, step)
-    step("moving the position")
-    move_position(link, staging, database, clock, plan.facts)
-    step("dropping staging")
-    staging.drop()
+    try:
+        staging.swap(plan, step)
+        step("moving the position")
+        move_position(link, staging, database, clock, plan.facts)
+        step("dropping staging")
+        staging.drop()
+    except SinkError as error:
+        raise type(error)(error.message.replace(ADVICE, BEGUN), **error.facts) from None
     return result
 
 

@@ -197,7 +197,8 @@ def other(tmp_path: Path, numba_cache: Path) -> Home:
     return Home(tmp_path, numba_cache, variables)
 
 
-def test_killed_in_the_middle_it_goes_on_and_doubles_nothing(other: Home) -> None:
+@pytest.mark.parametrize("number_of_signal", [signal.SIGKILL, signal.SIGINT])
+def test_ended_in_the_middle_it_goes_on_and_doubles_nothing(other: Home, number_of_signal: int) -> None:
     settings, day = other.settings, ago(7)
     names = [f"SYM{place:03d}" for place in range(8)]
     with vendor(settings, slow_vendor) as asked:
@@ -205,15 +206,18 @@ def test_killed_in_the_middle_it_goes_on_and_doubles_nothing(other: Home) -> Non
         folder = settings.run_dir / "backfill" / str(number(day))
         while process.poll() is None and len(list(folder.glob("*.reply"))) < 3:
             time.sleep(0.02)
-        os.kill(process.pid, signal.SIGKILL)
-        process.wait()
+        os.kill(process.pid, number_of_signal)
+        assert process.wait(60) == (130 if number_of_signal == signal.SIGINT else -signal.SIGKILL)
         assert len(asked) < len(names)
         before = {line.split(",")[1] for line in asked[:-1]} - {"SYM002"}
         asked.clear()
         result = other.run("backfill", str(day), "--symbols", ",".join(names), "--json")
         states = {row["symbol"]: row["state"] for row in json.loads(result.stdout)}
         assert result.returncode == 1
-        assert states == {name: "failed" if name == "SYM002" else "fetched" for name in names}
+        # interrupted, it puts what it has into the journal before it ends
+        done = {name for name, state in states.items() if state == "already"}
+        assert done <= (before if number_of_signal == signal.SIGINT else set())
+        assert states == {name: "failed" if name == "SYM002" else "already" if name in done else "fetched" for name in names}
         assert not before & {line.split(",")[1] for line in asked}
     assert records(settings, day) == 3 * 7
     assert len(list((settings.jsonl_dir / "history" / STREAM / str(number(day))).glob("*.jsonl"))) == 7
