@@ -14,6 +14,7 @@ from l2_platform.assets.backfill import build_backfill_asset, build_backfill_job
 from l2_platform.assets.bars import build_bar_assets
 from l2_platform.assets.book_index import build_book_index_asset
 from l2_platform.assets.close import build_close_asset, build_close_job
+from l2_platform.assets.gap_repairs import build_gap_repairs_asset, build_repair_job
 from l2_platform.assets.jobs import build_control_job, build_measure_job
 from l2_platform.assets.journal import build_journal_asset
 from l2_platform.assets.partitions import build_partitions
@@ -35,11 +36,13 @@ from l2_platform.clock import Clock, SystemClock
 from l2_platform.resources.history import HistoryResource
 from l2_platform.resources.journal import JournalResource
 from l2_platform.resources.process_manager import ProcessManagerResource
+from l2_platform.resources.repairs import RepairsResource
 from l2_platform.resources.session_dates import SessionDatesResource
 from l2_platform.resources.warehouse import WarehouseResource
 from l2_platform.sensors.closing import build_unclosed_sensor
 from l2_platform.sensors.measuring import build_hourly_schedule, build_new_date_sensor, build_symbols_sensor
 from l2_platform.sensors.notifying import build_notifying_sensors
+from l2_platform.sensors.repairing import build_repair_sensor
 from l2_platform.sensors.schedules import CLOSE_RUN_S_MAX, Plan, asset_job, build_schedule, close_cron
 from l2_platform.sensors.supervisor import build_collector_supervisor
 from l2_platform.settings import Settings, load_settings
@@ -54,7 +57,7 @@ def build_definitions(settings: Settings, overrides: Mapping[str, Any] | None = 
     measured = _measured_assets(settings, workers, partitions)
     measure_day = build_measure_job(measured)
     jobs: list[Any] = [build_control_job(workers), build_roll_job(), measure_day, build_replay_job()]
-    assets, plans = [*measured], _plans_of_health()
+    assets, plans, sensors = [*measured], _plans_of_health(), list[dg.SensorDefinition]()
     assets.append(build_dagster_storage(settings, clock))
     if settings.clickhouse.enabled:
         rebuilt, dated = build_rebuild_asset(partitions, [dg.AssetKey("journal")]), _dated_assets(settings, partitions, measured, clock)
@@ -63,6 +66,13 @@ def build_definitions(settings: Settings, overrides: Mapping[str, Any] | None = 
         jobs += [build_rebuild_job(rebuilt), build_close_job(dated[0])]
         backfilled = build_backfill_asset(build_history_partitions(settings, clock.now_ns()))
         assets, jobs = [*assets, backfilled], [*jobs, build_backfill_job(backfilled)]
+        repaired = build_gap_repairs_asset(partitions, [dg.AssetKey("trades")])
+        repair_gaps = build_repair_job(repaired)
+        assets, jobs = [*assets, repaired], [*jobs, repair_gaps]
+        sensors += [
+            build_symbols_sensor(settings), build_unclosed_sensor(settings, partitions, clock),
+            build_repair_sensor(settings, repair_gaps, partitions, clock),
+        ]  # fmt: skip
         books = ["book_index"] if any("-depth-" in stream for stream in settings.streams) else []
         plans += _plans_of_days(settings, [*names_of(measured), "closed_day", *books, "archive"], clock)
     assets.append(build_book_index_asset(partitions, [dg.AssetKey("closed_day")] if settings.clickhouse.enabled else []))
@@ -73,6 +83,7 @@ def build_definitions(settings: Settings, overrides: Mapping[str, Any] | None = 
         "history": HistoryResource(settings=settings),
         "journal": JournalResource(settings=settings),
         "process_manager": ProcessManagerResource(settings=settings),
+        "repairs": RepairsResource(settings=settings),
         "session_dates": SessionDatesResource(settings=settings),
     }
     return dg.Definitions(
@@ -83,7 +94,7 @@ def build_definitions(settings: Settings, overrides: Mapping[str, Any] | None = 
             build_collector_supervisor(settings, workers, clock),
             build_new_date_sensor(settings, measure_day, partitions, clock),
             *build_notifying_sensors(settings, clock),
-            *([build_symbols_sensor(settings), build_unclosed_sensor(settings, partitions, clock)] if settings.clickhouse.enabled else []),
+            *sensors,
         ],
         schedules=[
             build_hourly_schedule(settings, measure_day, partitions, clock),

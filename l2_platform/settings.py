@@ -511,6 +511,10 @@ class LookupSettings(Section):
 class RepairSettings(Section):
     """Gaps that are filled from the vendor's history."""
 
+    enabled: bool = True
+    """Gaps are repaired when they end, without anyone asking (sensor `repair_closed_gaps`)."""
+    look_s: int = Field(default=10, ge=1, le=3600)
+    """Time between two looks of the sensor, s."""
     settle_s: float = Field(default=3.0, ge=0, le=3600)
     """A gap is repaired this long after its end: until then the vendor's history may be behind, s."""
     margin_s: float = Field(default=2.0, ge=0, le=600)

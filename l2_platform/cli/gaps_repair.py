@@ -54,7 +54,7 @@ def _wanted(settings: "Settings", clock: "Clock", names: list[str], date: str | 
     from l2_platform.cli.times import session_date_from_text
     from l2_platform.errors import InputError
     from l2_platform.quality.ledger import load_versions
-    from l2_platform.quality.repair import due_gaps
+    from l2_platform.quality.repair_due import due_gaps
     from l2_platform.warehouse.client import connect
     from l2_platform.warehouse.schema import migrate
 

@@ -142,6 +142,7 @@ AT_LIMIT: Final[dict[str, str]] = {
     "lookup.retry_s": "the request is made again",
     "lookup.tick_days": "older dates are refused: the vendor has no ticks of them",
     "lookup.commit_bytes": "what was fetched goes into the journal, then the next symbols are fetched",
+    "repair.look_s": "the sensor looks again",
     "repair.settle_s": "the gap may be repaired",
     "repair.margin_s": "prints farther from the gap are not asked for",
     "repair.delivered_s": "the repair of the gap failed, nothing was fetched; it is tried again",

@@ -60,12 +60,6 @@ class RepairResult:
     ts_to: int
 
 
-def due_gaps(client: Client, settings: Settings, now_ns: int) -> list[LedgerGap]:
-    """Every gap whose turn it is, of any date, the newest first: what is fresh is looked at by people."""
-    gaps = load_gaps(client, settings.clickhouse.database)
-    return [gap for gap in reversed(gaps) if is_due(gap, settings.repair, now_ns)]
-
-
 def repair_date(
     settings: Settings, session_date: int, clock: Clock, *, gap_ids: Sequence[str] = (), everything: bool = False,
     dry_run: bool = False, progress: Progress = lambda *_: None,
@@ -97,6 +91,17 @@ def repair_date(
         client.close()
 
 
+def gaps_to_judge(settings: Settings, session_date: int) -> list[LedgerGap]:
+    """The gaps of a session date in which something was lost that nobody explained, oldest first."""
+    client = connect(settings)
+    try:
+        migrate(client, settings.clickhouse.database)
+        gaps = load_gaps(client, settings.clickhouse.database, _day(session_date))
+    finally:
+        client.close()
+    return [gap for gap in gaps if concerns(gap)]
+
+
 def deliver_repairs(settings: Settings, session_date: int, clock: Clock) -> None:
     """Bring every sink to the end of what the journal has of the repair stream; the lease is the caller's."""
     if close_date(settings.journal_dir, STREAM, session_date) is not None:
@@ -107,7 +112,7 @@ def deliver_repairs(settings: Settings, session_date: int, clock: Clock) -> None
 def _chosen(
     client: Client, settings: Settings, session_date: int, gap_ids: Sequence[str], now_ns: int, *, everything: bool
 ) -> list[LedgerGap]:
-    day = date(session_date // 10_000, session_date // 100 % 100, session_date % 100)
+    day = _day(session_date)
     gaps = load_gaps(client, settings.clickhouse.database, day, withdrawn=True)
     known = {gap.gap_id: gap for gap in gaps}
     for name in gap_ids:
@@ -305,6 +310,10 @@ def _notes(settings: Settings, session_date: int) -> Iterator[tuple[dict[str, An
     """(what a segment says of its repair, its symbols) of each segment of the date."""
     for context in contexts_of_date(settings.journal_dir, STREAM, session_date):
         yield dict(context.get("repair", {})), {str(name) for name in context.get("symbols", ())}
+
+
+def _day(session_date: int) -> date:
+    return date(session_date // 10_000, session_date // 100 % 100, session_date % 100)
 
 
 def _file_of(item: Fetched) -> Path:

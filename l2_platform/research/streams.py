@@ -1,4 +1,6 @@
-"""Which stream a read takes for each session date and symbol: live before others, and never two for the same.
+"""Which stream a read takes for each session date and symbol: live before others, with what repairs brought beside it.
+
+Never two for the same otherwise: a repair stream holds only what the live streams of its date miss.
 
 Pure: what there is comes in as rows. What does not belong here: asking the warehouse or the archive.
 """
@@ -10,6 +12,7 @@ from datetime import date
 from typing import Final
 
 from l2_platform.errors import InputError
+from l2_platform.journal.layout import is_repair
 
 SHOWN: Final = 5
 
@@ -29,7 +32,7 @@ class Candidate:
 
 
 def choose(candidates: Iterable[Candidate]) -> list[Candidate]:
-    """One candidate for each (session date, symbol): the live one, else the only one.
+    """One candidate for each (session date, symbol): the live one with the repairs of its gaps, else the only one.
 
     InputError that lists the streams when there is no such one; `stream=` then says which is meant.
     """
@@ -38,15 +41,26 @@ def choose(candidates: Iterable[Candidate]) -> list[Candidate]:
         groups[candidate.session_date, candidate.symbol].append(candidate)
     chosen, unclear = [], []
     for group in groups.values():
-        live = [candidate for candidate in group if candidate.source == "live"]
-        best = live or group
-        if len(best) == 1:
-            chosen.append(best[0])
+        repairs = [candidate for candidate in group if is_repair(candidate.stream)]
+        whole = [candidate for candidate in group if not is_repair(candidate.stream)]
+        live = [candidate for candidate in whole if candidate.source == "live"]
+        best = live or whole
+        if len(best) <= 1:
+            # a history of the whole date has what a repair brought
+            chosen += best + (repairs if live or not best else [])
         else:
             unclear.append(best)
     if unclear:
         raise InputError(_question(unclear))
     return sorted(chosen)
+
+
+def repaired(chosen: Iterable[Candidate]) -> set[tuple[date, str]]:
+    """(session date, symbol) of which live rows and repairs were chosen together."""
+    sides: dict[tuple[date, str], set[bool]] = defaultdict(set)
+    for candidate in chosen:
+        sides[candidate.session_date, candidate.symbol].add(is_repair(candidate.stream))
+    return {key for key, found in sides.items() if len(found) == 2}
 
 
 def _question(unclear: list[list[Candidate]]) -> str:

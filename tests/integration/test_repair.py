@@ -11,12 +11,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import dagster as dg
 import pytest
 from clickhouse_connect.driver.client import Client
 
+from l2_platform.definitions import build_definitions
 from l2_platform.errors import DateBusy, InputError
 from l2_platform.monitoring.leases import date_lease
-from l2_platform.quality.repair import STREAM, due_gaps, repair_date
+from l2_platform.quality.repair import STREAM, repair_date
+from l2_platform.quality.repair_due import due_gaps
 from l2_platform.replay.rebuild import RebuildRequest, rebuild_date
 from tests.integration.homes import L2, Home
 from tests.integration.repairs import CLOCK, NS, Market, repair_home
@@ -183,6 +186,32 @@ def test_whose_turn_it_is(market: Market) -> None:
     assert due_gaps(market.client, market.settings, CLOCK.now_ns() + 61 * NS) != []
     with date_lease(market.settings.run_dir, STREAM, market.date, "rebuild"), pytest.raises(DateBusy):
         market.repair()
+
+
+def test_the_job_repairs_and_its_check_judges_the_ledger(market: Market) -> None:
+    # a date has a partition once something is recorded of it
+    (market.settings.journal_dir / STREAM / str(market.date)).mkdir(parents=True, exist_ok=True)
+    job = build_definitions(market.settings).resolve_job_def("repair_gaps")
+
+    def run(instance: dg.DagsterInstance) -> tuple[dict[str, Any], dg.AssetCheckEvaluation]:
+        config = {"ops": {"gap_repairs": {"config": {"gap_ids": [market.gap_id]}}}}
+        done = job.execute_in_process(partition_key=str(market.day), run_config=config, instance=instance)
+        assert done.success
+        (made,) = done.asset_materializations_for_node("gap_repairs")
+        (check,) = done.get_asset_check_evaluations()
+        return {name: value.value for name, value in made.metadata.items()}, check
+
+    market.put()
+    with dg.DagsterInstance.ephemeral() as instance:
+        told, check = run(instance)
+        assert (told["gaps"], told["not_whole"], f"| {market.gap_id} |" in told["results"]) == (1, 1, True)
+        assert (check.passed, check.severity) == (False, dg.AssetCheckSeverity.ERROR)
+        assert f"{market.gap_id}: 1 of 1 symbols got no answer" in (check.description or "")
+        with vendor(market.settings, history_of(market.ticks)):
+            told, check = run(instance)
+        assert (told["not_whole"], told["dagster/partition_row_count"]) == (0, 240)
+        assert "data:image/png" in told["rows_by_gap"]
+        assert market.gap_id not in (check.description or "")
 
 
 def test_a_dry_run_tells_and_changes_nothing(market: Market) -> None:

@@ -56,7 +56,7 @@ def test_every_asset_tells_what_it_is_and_who_owns_it(definitions):
     specs = definitions.resolve_all_asset_specs()
     assert {spec.key.to_user_string() for spec in specs} == TABLES | BARS | {
         "universe", "session_calendar", "platform_health", "dagster_storage", "day_report", "weekly_review", "monthly_review",
-        "archive", "backfilled_day", "rebuilt_tables", "closed_day", "book_index",
+        "archive", "backfilled_day", "rebuilt_tables", "closed_day", "book_index", "gap_repairs",
         "journal", "warehouse", "deliveries/clickhouse", "deliveries/jsonl", "services/sealer", "feeds/simulator",
         "services/process_manager", "collectors/iqfeed-depth-0", "collectors/iqfeed-level1-0", "collectors/iqfeed-admin-0",
     }  # fmt: skip
@@ -84,7 +84,8 @@ def test_checks_are_where_the_promises_are(definitions):
     expected |= {("platform_health", name) for name in PROMISES}
     reviews = {("day_report", "no_gaps"), ("weekly_review", "journal_is_whole")}
     reviews |= {(name, "room_lasts") for name in ("weekly_review", "monthly_review")}
-    assert found == expected | closed | reviews | {("journal", "is_recorded"), ("backfilled_day", "nothing_failed")}
+    alone = {("journal", "is_recorded"), ("backfilled_day", "nothing_failed"), ("gap_repairs", "every_gap_is_repaired")}
+    assert found == expected | closed | reviews | alone
 
 
 def test_groups_follow_each_other_without_a_circle(definitions):
@@ -108,14 +109,14 @@ def test_lineage_follows_the_flow(definitions):
 def test_sensors_and_schedules_run_without_a_click(definitions):
     assert {sensor.name for sensor in definitions.sensors} == {
         "collector_supervisor", "new_session_date", "symbols_changed", "notify_run_failures", "notify_check_failures",
-        "unclosed_dates",
+        "unclosed_dates", "repair_closed_gaps",
     }  # fmt: skip
     assert {schedule.name: schedule.cron_schedule for schedule in definitions.schedules} == {
         "measure_day_hourly": "5 * * * *", "platform_health": "*/15 * * * *", "daily_close": "30 0 * * *", "daily_health": "30 3 * * *",
         "daily_records": "20 3 * * *", "prune": "40 3 * * *", "weekly_review": "0 9 * * 6", "monthly_review": "0 10 1 * *",
     }  # fmt: skip
     assert {job.name for job in definitions.jobs} == {
-        "control_collector", "roll_symbols", "measure_day", "replay_day", "backfill_day", "rebuild", "close_day",
+        "control_collector", "roll_symbols", "measure_day", "replay_day", "backfill_day", "rebuild", "close_day", "repair_gaps",
         "judge_platform", "prune", "daily_close",
         "daily_health", "daily_records", "review_week", "review_month",
     }  # fmt: skip
