@@ -396,6 +396,37 @@ class CloseSettings(Section):
     """Longest wait between two tries, s."""
 
 
+class CompletenessSettings(Section):
+    """The verdict on each symbol of a session date."""
+
+    gap_s: float = Field(default=1.0, ge=0, le=3600)
+    """Gaps up to this length are not counted, s."""
+    dark_minutes: int = Field(default=5, ge=0, le=1440)
+    """More minutes of a session without a row of any symbol are a loss, unless gaps tell of them."""
+    dark_windows: Literal["regular", "all"] = "regular"
+    """In which windows minutes without any row count: regular trading, or pre-market and after-hours trading too."""
+    volume_share: float = Field(default=0.0, ge=0, le=1)
+    """Share of a day's volume that the prints may lack."""
+    tick_sparse: float = Field(default=2.0, ge=1, le=1000)
+    """A market centre's TickIDs are a counter when their range is at most so many times their number."""
+    usual_days: int = Field(default=20, ge=1, le=400)
+    """Judged session dates before the date that say what is usual."""
+    usual_days_min: int = Field(default=5, ge=1, le=400)
+    """With fewer of them nothing is unusual."""
+    usual_rows_min: int = Field(default=1000, ge=1, le=1_000_000_000)
+    """Hours with fewer usual rows are not judged."""
+    usual_share: float = Field(default=0.25, ge=0, le=1)
+    """Fewer rows in an hour than this share of the usual ones degrade a symbol."""
+    suspect_share: float = Field(default=0.0, ge=0, le=1)
+    """More than this share of the book's time suspect degrades a symbol."""
+    latency_p99_ms: float = Field(default=1000.0, ge=0, le=86_400_000)
+    """A greater 99th percentile of latency is told, ms."""
+    latency_every: int = Field(default=10, ge=1, le=10_000)
+    """Latency is measured on one in so many lines."""
+    query_s: Seconds = 600.0
+    """One statement, s."""
+
+
 class ReconcileSettings(Section):
     """Comparison of what the stores hold of a session date with its journal."""
 
@@ -764,6 +795,8 @@ class Settings(BaseSettings):
     """Dates that are built again."""
     close: CloseSettings = CloseSettings()
     """The daily close."""
+    completeness: CompletenessSettings = CompletenessSettings()
+    """Verdicts on stored dates."""
     reconcile: ReconcileSettings = ReconcileSettings()
     """Comparison of the stores."""
     quality: QualitySettings = QualitySettings()

@@ -79,4 +79,5 @@ def _show(result: "ReconcileResult", *, as_json: bool) -> None:
             line(f"{place}, no records: {' '.join(entry.unreadable_named)}")
     damage = f"; {result.damaged} ranges of the journal cannot be read" if result.damaged else ""
     verdict = "all stores are equal" if result.ok else "the stores are not equal, or were not compared"
-    line(f"{result.session_date}: {verdict}; {result.messages:,} messages in {text_from_seconds(result.seconds)}{damage}")
+    kept = "" if result.recorded else "; the result could not be recorded"
+    line(f"{result.session_date}: {verdict}; {result.messages:,} messages in {text_from_seconds(result.seconds)}{damage}{kept}")

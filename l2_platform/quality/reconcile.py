@@ -20,6 +20,7 @@ from l2_platform.quality.file_rows import TABLES as FILE_TABLES
 from l2_platform.quality.file_rows import RecordFile, files_of
 from l2_platform.quality.file_store import FileSums, JournalRecords, file_sums, search_files
 from l2_platform.quality.reconciled import KeyDifferences, ReconcileResult, StoreEntry
+from l2_platform.quality.reconciliations import record_result
 from l2_platform.quality.sums import Sums, minute_text, times_of
 from l2_platform.quality.table_store import TableSearch, strange_streams, table_sums
 from l2_platform.replay.dates import delivered_through, require_over, streams_of
@@ -44,7 +45,7 @@ def silent(_stream: str, _what: str, _count: int, _total: int) -> None:
 def reconcile_date(
     settings: Settings, session_date: int, clock: Clock, heal: bool = False, *, streams: Sequence[str] = (), progress: Progress = silent
 ) -> ReconcileResult:
-    """Compare every store of a date with its journal; `heal`: rebuild what differs, and compare again.
+    """Compare every store of a date with its journal, record what was found; `heal`: rebuild what differs, and compare again.
 
     InputError for a date that is not over or not recorded, DateBusy when somebody else changes it. A store that cannot be read, or not
     be healed, is an entry that says so.
@@ -66,6 +67,7 @@ def reconcile_date(
     if not streams:
         result.entries += _strangers(settings, clock, session_date, chosen)
     result.seconds = round((clock.monotonic_ns() - began) / 1e9, 3)
+    result.recorded = record_result(settings, clock, result)
     return result
 
 

@@ -72,6 +72,7 @@ def healed(settings: Settings, table: str, store: str) -> None:
 def test_a_clean_date_has_no_difference(settings: Settings, client: Client) -> None:
     result = reconcile_date(settings, DATE, SystemClock())
     assert result.ok
+    assert result.recorded
     assert not different(result)
     assert result.messages > 8000
     for entry in result.entries:
@@ -200,7 +201,7 @@ def test_what_cannot_be_compared_is_never_green(settings: Settings, client: Clie
         ports={"base": free_base()},
     )  # fmt: skip
     result = reconcile_date(away, DATE, SystemClock(), heal=True)
-    assert not result.ok
+    assert (result.ok, result.recorded) == (False, False)
     assert {entry.state for entry in result.entries if entry.store == "clickhouse"} == {"unknown"}
     assert {entry.state for entry in result.entries if entry.store == "jsonl"} == {"equal"}
     off = settings.model_copy(update={"clickhouse": settings.clickhouse.model_copy(update={"enabled": False})})
@@ -222,6 +223,10 @@ def test_the_command_says_it_with_its_exit_code(settings: Settings, numba_cache:
     assert told.returncode == 1
     found = [entry for entry in json.loads(told.stdout)["entries"] if entry["state"] == "different"]
     assert [(entry["table"], entry["store"], entry["differences"]["missing"]) for entry in found] == [("book_snapshots", "jsonl", 1)]
+    run = json.loads(told.stdout)["run_id"]
+    stored = home.sql(f"SELECT table, state, missing, keys FROM reconciliations WHERE run_id = '{run}' AND state = 'different'")
+    seq = found[0]["differences"]["keys"]["missing"]
+    assert [(row["table"], int(row["missing"]), json.loads(row["keys"])) for row in stored] == [("book_snapshots", 1, {"missing": seq})]
     said = home.ok("reconcile", "2025-07-25", "--heal")
     assert "1 missing" in said
     assert "all stores are equal" in said
