@@ -501,6 +501,23 @@ class QualitySettings(Section):
     """Earlier session dates whose rows by symbol and hour are the usual."""
 
 
+class ReportSettings(Section):
+    """The daily report of a session date."""
+
+    gap_s: float = Field(default=1.0, ge=0, le=3600)
+    """Gaps longer than this are told one by one; unexplained they make the date degraded, s."""
+    gap_long_s: float = Field(default=300.0, ge=0, le=86_400)
+    """Gaps longer than this are told apart; unexplained they turn the checks of the table red, s."""
+    rows: int = Field(default=10, ge=1, le=200)
+    """Rows of each table of the page; what is left out is counted. With more it no longer fits on two sheets of paper."""
+    symbols: int = Field(default=20, ge=1, le=200)
+    """Symbols of the coverage map: the worst, then those with the fewest rows."""
+    gaps_max: int = Field(default=10_000, ge=1, le=1_000_000)
+    """Gaps that are looked at, the newest; bounds the memory."""
+    query_s: Seconds = 300.0
+    """One statement, s; a part whose statement takes longer is not evaluated."""
+
+
 class ArchiveSettings(Section):
     """Closed session dates as Parquet files, and reading them again."""
 
@@ -801,6 +818,8 @@ class Settings(BaseSettings):
     """Comparison of the stores."""
     quality: QualitySettings = QualitySettings()
     """The audit."""
+    report: ReportSettings = ReportSettings()
+    """The daily report."""
     archive: ArchiveSettings = ArchiveSettings()
     """Parquet files of closed dates."""
     lookup: LookupSettings = LookupSettings()
@@ -911,6 +930,11 @@ class Settings(BaseSettings):
     def archive_dir(self) -> Path:
         """`archive/<table>/session_date=…/stream=…/`: Parquet files and their manifests."""
         return self.home / "archive"
+
+    @property
+    def report_dir(self) -> Path:
+        """`reports/<session date>.html`: the daily reports; may be deleted, `l2 report` makes one anew."""
+        return self.home / "reports"
 
     @property
     def warehouse_dir(self) -> Path:

@@ -28,7 +28,7 @@ MODULES = (
     "operate", "metrics", "notify", "book", "sql", "gaps", "audit", "quarantine",
     "importing",
     "rebuild",
-    "reconcile", "complete",
+    "reconcile", "complete", "report",
     "replay",
     "archive", "backfill",
     "journal", "collect", "deliver", "simulate",

@@ -5,6 +5,7 @@ What does not belong here: which pages there are (`screens.py`, the tests).
 
 import base64
 import json
+import re
 import shutil
 import subprocess
 import tempfile
@@ -36,6 +37,10 @@ class Browser:
         self._number = 0
         self.errors: list[str] = []
         """Exceptions that scripts of the pages did not catch."""
+        self.requests: list[str] = []
+        """Addresses that the pages asked for, their own included."""
+        self.console: list[str] = []
+        """What the browser complained of, and scripts wrote."""
 
     def __enter__(self) -> "Browser":
         assert CHROMIUM is not None, "needs chromium"
@@ -58,7 +63,7 @@ class Browser:
             pages = [page for page in json.load(answer) if page["type"] == "page"]
         link = connect(pages[0]["webSocketDebuggerUrl"], max_size=64 << 20, open_timeout=START_S)
         self._link = self._ends.enter_context(link)
-        for domain in ("Page", "Runtime"):
+        for domain in ("Page", "Runtime", "Network", "Log"):
             self.ask(f"{domain}.enable")
         metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
         self.ask("Emulation.setDeviceMetricsOverride", **metrics)
@@ -90,12 +95,25 @@ class Browser:
         self._link.send(json.dumps({"id": self._number, "method": method, "params": parameters}))
         while True:
             message = json.loads(self._link.recv(timeout=WAIT_S))
-            if message.get("method") == "Runtime.exceptionThrown":
-                self.errors.append(json.dumps(message["params"]["exceptionDetails"])[:500])
+            self._note(message.get("method", ""), message.get("params", {}))
             if message.get("id") == self._number:
                 assert "error" not in message, message
                 answer: dict[str, Any] = message.get("result", {})
                 return answer
+
+    def _note(self, event: str, told: dict[str, Any]) -> None:
+        if event == "Runtime.exceptionThrown":
+            self.errors.append(json.dumps(told["exceptionDetails"])[:500])
+        elif event == "Network.requestWillBeSent":
+            self.requests.append(told["request"]["url"])
+        elif event in {"Log.entryAdded", "Runtime.consoleAPICalled"}:
+            self.console.append(json.dumps(told)[:500])
+
+    def pdf(self, path: Path) -> int:
+        """Print the page as the browser's print button does; how many sheets."""
+        answer = self.ask("Page.printToPDF", preferCSSPageSize=True, printBackground=True)
+        path.write_bytes(base64.b64decode(answer["data"]))
+        return len(re.findall(rb"/Type\s*/Page\b(?!s)", path.read_bytes()))
 
     def run(self, script: str) -> Any:
         """The value of a JavaScript expression on the page."""
