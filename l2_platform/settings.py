@@ -552,6 +552,8 @@ class LookupSettings(Section):
     """Wait before a request is made again, s."""
     tick_days: int = Field(default=180, ge=1, le=100_000)
     """How many calendar days back the vendor has ticks."""
+    bar_days: int = Field(default=3650, ge=1, le=20_000)
+    """How many calendar days back bars are asked for: the vendor has daily bars of ten years and more, of minutes somewhat less."""
     commit_bytes: int = Field(default=64 << 20, ge=1 << 16, le=1 << 30)
     """Replies of so many bytes go into the journal together, bytes."""
 

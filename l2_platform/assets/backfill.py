@@ -36,21 +36,45 @@ class Source(Enum):
     capture = "capture"
 
 
+class What(Enum):
+    """What the vendor is asked for."""
+
+    ticks = "ticks"
+    bars = "bars"
+
+
+class Interval(Enum):
+    """Length of a bar."""
+
+    minute = "minute"
+    five_seconds = "five_seconds"
+    second = "second"
+    daily = "daily"
+
+
+SECONDS: Final = {Interval.minute: 60, Interval.five_seconds: 5, Interval.second: 1, Interval.daily: 86_400}
+
+
 class BackfillConfig(dg.Config):
     """What the dates are filled from."""
 
     source: Source = Field(
         default=Source.vendor, description="vendor: history requests; archive: the Parquet archive; capture: a captured file."
     )
+    what: What = Field(
+        default=What.ticks,
+        description="vendor: ticks (rows of trades), or bars (rows of history_bars), which go years further back; both may be fetched.",
+    )
+    interval: Interval = Field(default=Interval.minute, description="vendor, what = bars: length of a bar.")
     symbols: list[str] = Field(default=[], description="vendor: symbols (empty: the symbols file). capture of ticks: the file's symbol.")
     file: str = Field(default="", description="capture: path of the file on this machine.")
     channel: str = Field(default="depth", description="capture: depth, level1 or ticks.")
 
 
 def build_history_partitions(settings: Settings, now_ns: int) -> dg.DailyPartitionsDefinition:
-    """Session dates that the vendor has ticks of, and every recorded or imported one, up to the last that is over."""
+    """Session dates that the vendor is asked for, and every recorded or imported one, up to the last that is over."""
     today = datetime.fromtimestamp(now_ns // 10**9, UTC).date()
-    first = min([today - timedelta(days=settings.lookup.tick_days), *recorded_dates(settings.journal_dir)])
+    first = min([today - timedelta(days=max(settings.lookup.tick_days, settings.lookup.bar_days)), *recorded_dates(settings.journal_dir)])
     if settings.calendar_name == "always_open":
         return dg.DailyPartitionsDefinition(first.isoformat(), timezone="UTC")
     calendar = load_calendar(settings.calendar_name, settings.session.roll_margin_s)
@@ -66,9 +90,10 @@ def build_backfill_asset(partitions: dg.DailyPartitionsDefinition) -> dg.AssetsD
     @dg.asset(
         name="backfilled_day",
         description=(
-            "A session date that was never recorded, filled by job `backfill_day`: the vendor's history (stream iqfeed-ticks-history, in "
-            "the journal first), the archive, or a captured file. Live rows are never touched, and a second run fetches only what is "
-            "missing. Materialize it only for dates that have holes. When red: the table names the symbols that failed; run it again."
+            "A session date that was never recorded, filled by job `backfill_day`: the vendor's history (streams iqfeed-ticks-history and "
+            "iqfeed-bars-history, in the journal first), the archive, or a captured file. Live rows are never touched, and a second run "
+            "fetches only what is missing. Materialize it only for dates that have holes. When red: the table names the symbols that "
+            "failed; run it again."
         ),
         group_name=GROUP, owners=[OWNER], kinds={"iqfeed", "parquet", "python"}, partitions_def=partitions,
         retry_policy=TRANSIENT_RETRY, pool=BACKFILL_POOL,
@@ -80,7 +105,8 @@ def build_backfill_asset(partitions: dg.DailyPartitionsDefinition) -> dg.AssetsD
         day = key_date(context.partition_key)
         with explained_failures(f"backfill {day}"):
             if config.source is Source.vendor:
-                rows = history.from_vendor(day, config.symbols, context.log.info)
+                bars_s = SECONDS[config.interval] if config.what is What.bars else 0
+                rows = history.from_vendor(day, config.symbols, context.log.info, bars_s=bars_s)
             elif config.source is Source.archive:
                 rows = history.from_archive(day, context.log.info)
             else:
@@ -97,7 +123,7 @@ def build_backfill_job(asset: dg.AssetsDefinition) -> UnresolvedAssetJobDefiniti
         selection=dg.AssetSelection.assets(asset),
         description=(
             "Fills session dates that were never recorded, from the vendor's history (rate limit kept), the Parquet archive or a captured "
-            "file; source and symbols in the run config. Interrupt it at any time: the next run goes on and doubles nothing."
+            "file; source, ticks or bars, and symbols in the run config. Interrupt it at any time: the next run goes on and doubles none."
         ),
         executor_def=dg.in_process_executor,
         tags={"dagster/max_runtime": str(RUN_S_MAX)},

@@ -47,6 +47,7 @@ DESCRIPTIONS: Final[Mapping[str, str]] = {
     "depth_updates": "Every message that may change a book, one row a line, with the trust of the book after it.",
     "quotes": "Every change of the best bid or ask, and the answers to snapshots (snapshot = 1).",
     "trades": "Every print with price, size, conditions, market centre and TickID.",
+    "history_bars": "Bars that the vendor made, of dates and lengths that were asked for (`l2 backfill --what bars`).",
     "book_snapshots": "The top levels of each book, thinned per symbol on journal time.",
     "feed_events": "What the feed said beside prices, what the collectors did, and lines that could not be decoded.",
 }
@@ -65,11 +66,13 @@ def build_table_assets(
 def _table_asset(
     shape: TableShape, partitions: dg.DailyPartitionsDefinition, deps: list[dg.AssetKey], lag_lines_max: int
 ) -> dg.AssetsDefinition:
+    how = "by the backfill that fetches them" if shape.on_demand else "by deliver-clickhouse as they arrive"
+
     @dg.asset(
         name=shape.name,
         description=(
-            f"{DESCRIPTIONS[shape.name]} Rows are written by deliver-clickhouse as they arrive; a run here measures and checks one "
-            f"session date. When red: the failed check says what to do; see also deliveries/clickhouse and warehouse."
+            f"{DESCRIPTIONS[shape.name]} Rows are written {how}; a run here measures and checks one session date. When red: the failed "
+            "check says what to do; see also deliveries/clickhouse and warehouse."
         ),
         group_name=TABLES, owners=[OWNER], kinds={"clickhouse", "table"}, partitions_def=partitions, deps=deps,
         retry_policy=TRANSIENT_RETRY, check_specs=_check_specs(shape, lag_lines_max),
@@ -92,7 +95,10 @@ def _table_asset(
             recorded = [item for item in journal.survey(number_of(day)) if shape.channel in item.stream]
         return dg.MaterializeResult(
             metadata=_metadata(facts, rates, columns, warehouse.database, day),
-            check_results=[_has_rows(facts, recorded), _seq_is_unique(facts), _journal_delivered(recorded, delivered, lag_lines_max)],
+            check_results=[
+                _has_rows(facts, recorded, on_demand=shape.on_demand), _seq_is_unique(facts),
+                _journal_delivered(recorded, delivered, lag_lines_max),
+            ],
         )
 
     return measured_table
@@ -178,17 +184,19 @@ def _streams_table(facts: TableFacts) -> str:
     return markdown_table(header, rows) + f"\n\n{bytes_text(facts.bytes_on_disk)} on disk in {facts.parts} parts"
 
 
-def _has_rows(facts: TableFacts, recorded: list[StreamDay]) -> dg.AssetCheckResult:
+def _has_rows(facts: TableFacts, recorded: list[StreamDay], *, on_demand: bool) -> dg.AssetCheckResult:
     rows = facts.total.rows if facts.total else 0
     if rows:
         text = f"{rows:,} rows."
     elif recorded:
         text = "The journal has this date and the table has no row of it: see check journal_delivered, then deliveries/clickhouse."
+    elif on_demand:
+        text = "Nobody asked for rows of this date: `l2 backfill --what bars` and job backfill_day do."
     else:
         text = "Nothing was recorded or imported for this date."
     return dg.AssetCheckResult(
         check_name=HAS_ROWS,
-        passed=rows > 0,
+        passed=rows > 0 or (on_demand and not recorded),
         severity=dg.AssetCheckSeverity.WARN,
         description=text,
         metadata={"rows": rows},

@@ -9,6 +9,7 @@ import typer
 if TYPE_CHECKING:
     from datetime import date as Day  # noqa: N812 - as in archive
 
+    from l2_platform.collectors.history import History
     from l2_platform.settings import Settings
 
 
@@ -18,6 +19,22 @@ class Source(StrEnum):
     vendor = "vendor"
     archive = "archive"
     capture = "capture"
+
+
+class What(StrEnum):
+    """What the vendor is asked for."""
+
+    ticks = "ticks"
+    bars = "bars"
+
+
+class Interval(StrEnum):
+    """Length of a bar: s, or a day."""
+
+    minute = "60"
+    second = "1"
+    five_seconds = "5"
+    daily = "daily"
 
 
 def register(root: typer.Typer) -> None:
@@ -34,16 +51,24 @@ def backfill(
     source: Annotated[
         Source, typer.Option("--source", help="vendor: history requests; archive: Parquet; capture: a file.")
     ] = Source.vendor,
+    what: Annotated[
+        What, typer.Option("--what", help="With --source vendor: ticks, or the vendor's bars, which go further back.")
+    ] = What.ticks,
+    interval: Annotated[
+        Interval | None, typer.Option("--interval", help="With --what bars: length of a bar, s, or daily. Default: 60.")
+    ] = None,
     file: Annotated[Path | None, typer.Option("--file", help="With --source capture: the captured file.")] = None,
     channel: Annotated[str, typer.Option("--channel", help="With --source capture: depth, level1 or ticks.")] = "depth",
     as_json: Annotated[bool, typer.Option("--json", help="JSON, one object a symbol (or table).")] = False,
 ) -> None:
     """Fill session dates that were never recorded; running it again goes on where it ended and doubles nothing.
 
-    Live rows are never touched. A symbol that fails does not stop the others; the exit code is then 1.
+    Live rows are never touched. Bars go into table history_bars, also of dates that were recorded. A symbol that fails does not stop the
+    others; the exit code is then 1.
 
     Examples: `l2 backfill 2026-11-18`, `l2 backfill 2026-11-16 --to 2026-11-20 --symbols SYM000,SYM001`,
-    `l2 backfill 2026-11-18 --source archive`, `l2 backfill 2012-06-21 --source capture --file aapl.txt.gz --channel depth`
+    `l2 backfill 2024-03-01 --what bars --interval daily`, `l2 backfill 2026-11-18 --source archive`,
+    `l2 backfill 2012-06-21 --source capture --file aapl.txt.gz --channel depth`
     """
     from l2_platform.cli.output import ready_kernels
     from l2_platform.errors import InputError
@@ -56,9 +81,10 @@ def backfill(
         raise InputError("--source capture and --file FILE go together")
     if names and source is Source.archive:
         raise InputError("--symbols: the archive is restored whole, a table and stream at a time")
+    kind = _kind(source, what, interval)
     ready_kernels(settings.cache_dir)
     if source is Source.vendor:
-        failed = _from_vendor(settings, first, last, names, as_json=as_json)
+        failed = _from_vendor(settings, first, last, names, kind, as_json=as_json)
     elif source is Source.archive:
         failed = _from_archive(settings, first, last, as_json=as_json)
     else:
@@ -66,6 +92,20 @@ def backfill(
         failed = _from_capture(settings, file, channel, first, last, names, as_json=as_json)
     if failed:
         raise typer.Exit(1)
+
+
+def _kind(source: Source, what: What, interval: Interval | None) -> "History":
+    from l2_platform.collectors.history import DAY_S, TICKS, bars
+    from l2_platform.errors import InputError
+
+    if what is What.bars and source is not Source.vendor:
+        raise InputError(f"--what bars: bars come from the vendor only, not from --source {source.value}")
+    if what is What.ticks:
+        if interval is not None:
+            raise InputError("--interval is the length of a bar: add --what bars")
+        return TICKS
+    chosen = interval or Interval.minute
+    return bars(DAY_S if chosen is Interval.daily else int(chosen.value))
 
 
 def _days(date: str, to: str | None) -> "tuple[Day, Day]":
@@ -99,7 +139,9 @@ def _sessions(settings: "Settings", first: "Day", last: "Day") -> list[int]:
     return sessions
 
 
-def _from_vendor(settings: "Settings", first: "Day", last: "Day", names: list[str], *, as_json: bool) -> bool:
+def _from_vendor(
+    settings: "Settings", first: "Day", last: "Day", names: list[str], kind: "History", *, as_json: bool
+) -> bool:
     from collections import Counter
 
     from l2_platform.cli.output import line, note, progress, records
@@ -109,7 +151,7 @@ def _from_vendor(settings: "Settings", first: "Day", last: "Day", names: list[st
     clock = SystemClock()
     dates = _sessions(settings, first, last)
     for number in dates:
-        check_date(number, settings, clock)
+        check_date(number, settings, clock, kind)
     shown: list[dict[str, Any]] = []
     failed = False
     for number in dates:
@@ -118,12 +160,12 @@ def _from_vendor(settings: "Settings", first: "Day", last: "Day", names: list[st
             def tell(_item: SymbolResult, _done: int, _total: int, step: Any = advance) -> None:
                 step(1)
 
-            result = backfill_date(number, names, settings, clock, tell)
+            result = backfill_date(number, names, settings, clock, tell, kind)
         failed |= bool(result.failed)
         counts = Counter(item.state for item in result.symbols)
         rows = ", ".join(f"{count:,} rows to {name}" for name, count in result.rows.items()) or "no rows"
         text = ", ".join(f"{count} {state}" for state, count in counts.items())
-        (note if as_json else line)(f"{number}: {len(result.symbols)} symbols ({text}); {result.lines:,} lines; {rows}")
+        (note if as_json else line)(f"{number}: {kind.text}, {len(result.symbols)} symbols ({text}); {result.lines:,} lines; {rows}")
         told = result.symbols if as_json else [item for item in result.symbols if item.state in {"failed", "unknown_symbol", "no_data"}]
         shown += [
             {"session_date": number, "symbol": item.symbol, "state": item.state, "lines": item.lines, "message": item.message}

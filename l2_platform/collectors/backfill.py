@@ -1,20 +1,21 @@
 """History of a session date that was never recorded: from the vendor into the journal, then into every sink, as source `history`.
 
-Replies go into the journal before anything is written from them: stream `iqfeed-ticks-history`, one folder a session date, in front of
-each reply a control frame that names its symbol. Which symbols a date has is read from its segment headers, so asking again fetches
-only what is missing. Symbols with live rows on the date are left alone. Used by commands and jobs, not by a recorder.
+Replies go into the journal before anything is written from them: stream `iqfeed-ticks-history` or `iqfeed-bars-history`, one folder a
+session date, in front of each reply a control frame that names its symbol and the length of its bars. Which symbols a date has is read
+from its segment headers, so asking again fetches only what is missing. Symbols with live rows on the date are left alone by ticks; bars
+have a table of their own, in ClickHouse only. Used by commands and jobs, not by a recorder.
 """
 
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-from zoneinfo import ZoneInfo
 
 from l2_platform.clock import Clock
 from l2_platform.collectors.fetching import Fetched, Fetcher, reply_frames
+from l2_platform.collectors.history import TICKS, History, day_of
 from l2_platform.collectors.importing import ImportRequest, ImportResult, import_file
 from l2_platform.collectors.importing import Progress as ImportProgress
 from l2_platform.delivery.delivery import enabled_sinks, make_follower, make_sink
@@ -31,8 +32,8 @@ from l2_platform.settings import Settings
 from l2_platform.warehouse.client import connect
 from l2_platform.warehouse.schema import migrate
 
-STREAM = "iqfeed-ticks-history"
-NEW_YORK = ZoneInfo("America/New_York")
+STREAM = TICKS.stream
+BAR_SINK = "clickhouse"
 NS = 1_000_000_000
 
 Progress = Callable[["SymbolResult", int, int], None]
@@ -71,59 +72,70 @@ class BackfillResult:
 
 
 def backfill_date(
-    session_date: int, symbols: Sequence[str], settings: Settings, clock: Clock, progress: Progress = lambda *_: None
-) -> BackfillResult:
-    """Fetch, journal and deliver one session date (YYYYMMDD); no symbols = those of the symbols file.
+    session_date: int, symbols: Sequence[str], settings: Settings, clock: Clock, progress: Progress = lambda *_: None,
+    kind: History = TICKS,
+) -> BackfillResult:  # fmt: skip
+    """Fetch, journal and deliver one kind of history of a session date (YYYYMMDD); no symbols = those of the symbols file.
 
     A symbol that fails is in the result and does not stop the others. InputError for a date that cannot be filled, DateBusy when it is
     being changed, FeedError when the vendor is away, SinkUnavailable, JournalUnwritable or L2Error when the disk refuses: what was
     fetched stays, and the same call goes on from there.
     """
-    check_date(session_date, settings, clock)
-    names = _symbols(symbols, settings)
-    with date_lease(settings.run_dir, STREAM, session_date, "backfill"):
+    check_date(session_date, settings, clock, kind)
+    names, sinks = _symbols(symbols, settings), sinks_of(kind, settings)
+    with date_lease(settings.run_dir, kind.stream, session_date, "backfill"):
         result = BackfillResult(session_date)
-        _check_sinks(settings)
-        close_date(settings.journal_dir, STREAM, session_date)
-        done = journaled_symbols(settings, session_date)
-        live = live_symbols(settings, session_date)
+        _check_sinks(sinks, settings)
+        close_date(settings.journal_dir, kind.stream, session_date)
+        done = journaled_symbols(settings, session_date, kind)
+        live = live_symbols(settings, session_date) if kind == TICKS else set()
         for name in names:
             if name in done or name in live:
                 _note(result, SymbolResult(name, "already" if name in done else "live"), names, progress)
         wanted = [name for name in names if name not in done and name not in live]
-        folder = settings.run_dir / "backfill" / str(session_date)
+        folder = settings.run_dir / "backfill" / kind.folder(session_date)
         if wanted:
             check_reachable(settings.feed, settings.lookup, settings.ports.lookup, clock)
-            _fetch(wanted, folder, session_date, result, names, settings, clock, progress)
+            _fetch(wanted, folder, session_date, kind, result, names, settings, clock, progress)
         shutil.rmtree(folder, ignore_errors=True)
-        if close_date(settings.journal_dir, STREAM, session_date) is not None:
-            result.rows = {name: deliver_history(name, session_date, settings, clock) for name in enabled_sinks(settings)}
+        if close_date(settings.journal_dir, kind.stream, session_date) is not None:
+            result.rows = {name: deliver_history(name, session_date, settings, clock, kind.stream) for name in sinks}
         return result
 
 
-def check_date(session_date: int, settings: Settings, clock: Clock) -> None:
-    """InputError for a date that is not over, was no session, or that the vendor has no ticks of any more."""
+def check_date(session_date: int, settings: Settings, clock: Clock, kind: History = TICKS) -> None:
+    """InputError for a date that is not over, was no session, or that the vendor has nothing of any more."""
     calendar = load_calendar(settings.calendar_name, settings.session.roll_margin_s)
     now = calendar.session_date_of(clock.now_ns())
-    day = _day(session_date)
+    day = day_of(session_date)
     if session_date >= now:
         what = "is still running: it is being recorded" if session_date == now else "lies in the future"
         raise InputError(f"session date {day} {what}; only dates that are over can be filled")
     if not calendar.is_session(session_date):
         near = calendar.previous_session(session_date)
-        raise InputError(f"{day} is a closed day of calendar {settings.calendar_name}; the session before it is {_day(near)}")
-    age = (datetime.fromtimestamp(clock.now_ns() // NS, UTC).date() - day).days
-    if age > settings.lookup.tick_days:
+        raise InputError(f"{day} is a closed day of calendar {settings.calendar_name}; the session before it is {day_of(near)}")
+    age, lookup = (datetime.fromtimestamp(clock.now_ns() // NS, UTC).date() - day).days, settings.lookup
+    if kind != TICKS and age > lookup.bar_days:
+        raise InputError(f"{day} is {age} days ago and bars are asked for of {lookup.bar_days} days (L2_LOOKUP__BAR_DAYS)")
+    if kind == TICKS and age > lookup.tick_days:
         raise InputError(
-            f"{day} is {age} days ago and the vendor has ticks of {settings.lookup.tick_days} days (L2_LOOKUP__TICK_DAYS); import a "
-            "capture (`--source capture`) or restore the archive (`--source archive`)"
+            f"{day} is {age} days ago and the vendor has ticks of {lookup.tick_days} days (L2_LOOKUP__TICK_DAYS); its bars go further back "
+            "(`--what bars`), or import a capture (`--source capture`), or restore the archive (`--source archive`)"
         )
 
 
-def journaled_symbols(settings: Settings, session_date: int) -> set[str]:
+def sinks_of(kind: History, settings: Settings) -> list[str]:
+    """Sinks that take the rows, of those that are on; InputError when bars have none."""
+    found = [name for name in enabled_sinks(settings) if kind == TICKS or name == BAR_SINK]
+    if not found and kind != TICKS:
+        raise InputError("bars of the vendor are rows of ClickHouse only, and it is switched off (L2_CLICKHOUSE__ENABLED)")
+    return found
+
+
+def journaled_symbols(settings: Settings, session_date: int, kind: History = TICKS) -> set[str]:
     """Symbols whose replies the journal has for the date."""
-    contexts = contexts_of_date(settings.journal_dir, STREAM, session_date)
-    return {str(symbol) for context in contexts for symbol in context.get("symbols", ())}
+    contexts = contexts_of_date(settings.journal_dir, kind.stream, session_date)
+    return {str(symbol) for context in contexts if kind.matches(context) for symbol in context.get("symbols", ())}
 
 
 def live_symbols(settings: Settings, session_date: int) -> set[str]:
@@ -134,7 +146,7 @@ def live_symbols(settings: Settings, session_date: int) -> set[str]:
     try:
         migrate(client, settings.clickhouse.database)
         sql = f"SELECT DISTINCT symbol FROM {settings.clickhouse.database}.trades WHERE session_date = {{day:Date}} AND source = 'live'"  # noqa: S608 - name is ours
-        return {str(symbol) for (symbol,) in client.query(sql, parameters={"day": _day(session_date)}).result_rows}
+        return {str(symbol) for (symbol,) in client.query(sql, parameters={"day": day_of(session_date)}).result_rows}
     finally:
         client.close()
 
@@ -198,9 +210,9 @@ def _symbols(symbols: Sequence[str], settings: Settings) -> list[str]:
     return names
 
 
-def _check_sinks(settings: Settings) -> None:
+def _check_sinks(sinks: list[str], settings: Settings) -> None:
     """A sink that cannot be reached is told before the vendor is asked for anything."""
-    for name in enabled_sinks(settings):
+    for name in sinks:
         sink = make_sink(name, settings)
         try:
             sink.open()
@@ -209,14 +221,14 @@ def _check_sinks(settings: Settings) -> None:
 
 
 def _fetch(
-    wanted: list[str], folder: Path, session_date: int, result: BackfillResult, names: list[str], settings: Settings, clock: Clock,
-    progress: Progress,
+    wanted: list[str], folder: Path, session_date: int, kind: History, result: BackfillResult, names: list[str], settings: Settings,
+    clock: Clock, progress: Progress,
 ) -> None:  # fmt: skip
     """Fetch the symbols and put their replies into the journal, some at a time."""
     calendar = load_calendar(settings.calendar_name, settings.session.roll_margin_s)
-    begin, end = (_local(ts) for ts in (calendar.start_of(session_date), calendar.end_of(session_date) - NS))
+    span = kind.span(calendar, session_date)
     gathered: list[Fetched] = []
-    with Fetcher(folder, begin, end, settings, clock) as fetcher:
+    with Fetcher(folder, *span, settings, clock, word=kind.word, parameters=kind.parameters) as fetcher:
         try:
             for item in fetcher.fetch(wanted):
                 if item.file is not None:
@@ -224,9 +236,9 @@ def _fetch(
                 state = "fetched" if item.outcome == "data" else item.outcome
                 _note(result, SymbolResult(item.symbol, state, item.lines, item.message), names, progress)
                 if sum(fetched.file.stat().st_size for fetched in gathered if fetched.file) >= settings.lookup.commit_bytes:
-                    _commit(gathered, session_date, settings, (begin, end))
+                    _commit(gathered, session_date, kind, settings, span)
         finally:
-            _commit(gathered, session_date, settings, (begin, end))
+            _commit(gathered, session_date, kind, settings, span)
 
 
 def _note(result: BackfillResult, item: SymbolResult, names: list[str], progress: Progress) -> None:
@@ -234,14 +246,14 @@ def _note(result: BackfillResult, item: SymbolResult, names: list[str], progress
     progress(item, len(result.symbols), len(names))
 
 
-def _commit(gathered: list[Fetched], session_date: int, settings: Settings, span: tuple[str, str]) -> None:
+def _commit(gathered: list[Fetched], session_date: int, kind: History, settings: Settings, span: tuple[str, str]) -> None:
     """Everything gathered as one segment; the files go when the journal has it."""
     if not gathered:
         return
     ready = sorted(gathered, key=lambda item: item.symbol)
-    context = {"protocol": settings.feed.protocol, "symbols": [item.symbol for item in ready]}
+    context = {"protocol": settings.feed.protocol, "symbols": [item.symbol for item in ready], **kind.context}
     append_finished_segment(
-        settings.journal_dir, STREAM, session_date, _pieces(ready, span, settings.journal.line_bytes_max),
+        settings.journal_dir, kind.stream, session_date, _pieces(ready, kind, span, settings.journal.line_bytes_max),
         context=context, calendar=settings.calendar_name,
     )  # fmt: skip
     for item in ready:
@@ -250,19 +262,11 @@ def _commit(gathered: list[Fetched], session_date: int, settings: Settings, span
     gathered.clear()
 
 
-def _pieces(ready: list[Fetched], span: tuple[str, str], line_max: int) -> Iterator[Piece]:
+def _pieces(ready: list[Fetched], kind: History, span: tuple[str, str], line_max: int) -> Iterator[Piece]:
     """Each reply behind a control frame that says whose it is; `ts` is when its last byte came."""
     for item in ready:
         assert item.file is not None
         ts = item.file.stat().st_mtime_ns
-        fields: dict[str, Any] = {"symbol": item.symbol, "request": "HTT", "begin": span[0], "end": span[1], "lines": item.lines}
+        fields: dict[str, Any] = {"symbol": item.symbol, **kind.fields, "begin": span[0], "end": span[1], "lines": item.lines}
         yield HISTORY_REPLY, fields, ts
         yield from reply_frames(item.file, ts, line_max)
-
-
-def _local(ts: int) -> str:
-    return datetime.fromtimestamp(ts // NS, NEW_YORK).strftime("%Y%m%d %H%M%S")
-
-
-def _day(session_date: int) -> date:
-    return date(session_date // 10_000, session_date // 100 % 100, session_date % 100)

@@ -25,19 +25,20 @@ from l2_platform.feeds.iqfeed.decode_history import HistoryDecoder
 from l2_platform.feeds.iqfeed.decode_level1 import Level1Decoder
 from l2_platform.journal.frame import FrameFlag
 from l2_platform.journal.reader import Block, Control, Damage
-from l2_platform.market.events import NO_SYMBOL, NULL_TS, DepthBatch, TableBatch
+from l2_platform.market.events import NO_SYMBOL, NULL_TS, BarBatch, DepthBatch, TableBatch
 from l2_platform.market.instruments import NAMES_MAX, SymbolTable
 
 STATE_VERSION = 2
 HISTORY_REPLY = "history_reply"
-"""Control event in front of each reply of a history stream; its `symbol` is that of the lines behind it, `kept` which of them are rows."""
+"""Control event in front of each reply of a history stream; its `symbol` is that of the lines behind it, `kept` which of them are rows,
+`interval_s` (channel bars) how long their bars are, s."""
 _STATS_SYMBOLS_MAX = 4
 _STATS_STATUS = 12
 Item = Block | Control | Damage
 
 
 def channel_of(stream: str) -> str:
-    """depth, level1, ticks or admin: the second part of a stream's name."""
+    """depth, level1, ticks, bars or admin: the second part of a stream's name."""
     return stream.split("-")[1]
 
 
@@ -107,7 +108,7 @@ class Pipeline:
             self.decoder = DepthDecoder(self.symbols)
         elif self.channel == "level1":
             self.decoder = Level1Decoder(self.symbols)
-        elif self.channel == "ticks":
+        elif self.channel in {"ticks", "bars"}:
             self.decoder = HistoryDecoder(self.symbols, default_symbol)
 
     def begin_date(self, session_date: int, context: dict[str, Any] | None) -> None:
@@ -193,6 +194,8 @@ class Pipeline:
             rows = [builder.depth_updates(batch.without_pairs()), builder.book_snapshots(snapshots)]
         else:
             rows = [builder.quotes(batch), builder.trades(batch)]
+            if isinstance(batch, BarBatch):
+                rows.append(builder.history_bars(batch))
         if self._finds_gaps:
             watch_lines(self.gaps, self.symbol_gaps, batch)
         events.extend(builder.line_events(batch))
@@ -205,7 +208,8 @@ class Pipeline:
             self._books(action)
         elif control.event == HISTORY_REPLY and isinstance(self.decoder, HistoryDecoder):
             symbol, kept = str(control.fields.get("symbol", "")) or None, control.fields.get("kept")
-            self.decoder.begin_reply(symbol, control.seq, kept)
+            interval_s = int(control.fields.get("interval_s", 0)) if self.channel == "bars" else 0
+            self.decoder.begin_reply(symbol, control.seq, kept, interval_s)
         if self._finds_gaps:
             self.gaps.on_control(control.event, control.fields, control.ts_recv, control.seq)
             if self.symbol_gaps is not None:

@@ -14,6 +14,7 @@ from l2_platform.market.events import (
     CONTENT_QUOTE,
     CONTENT_TRADE,
     NULL_PRICE,
+    BarBatch,
     DecodeError,
     DepthBatch,
     DepthKind,
@@ -128,12 +129,31 @@ class RowBuilder:
         columns["trade_date"] = batch.ts_trade[pick]
         return self.table("trades", columns)
 
+    def history_bars(self, batch: BarBatch) -> TableBatch | None:
+        """Bars of a history reply."""
+        pick = np.flatnonzero(batch.kind == Level1Kind.HISTORY_BAR)
+        if not len(pick):
+            return None
+        columns: dict[str, Any] = {
+            "seq": batch.seq[pick], "symbol": batch.symbol[pick], "interval_s": np.full(len(pick), batch.interval_s, np.uint32),
+            "ts_begin": batch.ts_event[pick], "ts_recv": batch.ts_recv[pick],
+        }  # fmt: skip
+        columns |= {name: batch.ohlc[pick, place] for place, name in enumerate(("open", "high", "low", "close"))}
+        columns |= {
+            "volume": batch.size[pick], "total_volume": batch.total_volume[pick],
+            "trade_count": np.maximum(batch.trade_count[pick], 0),
+        }  # fmt: skip
+        return self.table("history_bars", columns)
+
     def line_events(self, batch: DepthBatch | Level1Batch) -> list[dict[str, Any]]:
         """The rare lines that are no market data, as rows of `feed_events`; the feed's clock lines are left out."""
         depth = isinstance(batch, DepthBatch)
         table = DEPTH_EVENT_KINDS if depth else LEVEL1_EVENT_KINDS
+        told = table[batch.kind]
+        if isinstance(batch, BarBatch):
+            told &= batch.kind != Level1Kind.HISTORY_BAR  # they have a table
         rows = []
-        for row in np.flatnonzero(table[batch.kind]):
+        for row in np.flatnonzero(told):
             kind = DEPTH_EVENTS[DepthKind(batch.kind[row])] if depth else LEVEL1_EVENTS[Level1Kind(batch.kind[row])]
             line = batch.line(int(row))
             detail: dict[str, Any] = {}

@@ -211,7 +211,7 @@ class Level1Kind(IntEnum):
     HISTORY_TICK = ord("H")
     """A line of a history tick reply: always a trade."""
     HISTORY_BAR = ord("I")
-    """A line of an interval or daily reply: kept in the journal."""
+    """A line of an interval or daily reply; a row only where the reply's control frame told its interval (BarBatch)."""
     HISTORY_KNOWN = ord("h")
     """A line of a history tick reply whose print another capture has: kept in the journal, no row."""
     END = ord("!")
@@ -274,6 +274,18 @@ class Level1Batch:
         """The bytes of a row's line, without its end."""
         start = int(self.line_start[row])
         return self.buffer[start : start + int(self.line_len[row])].tobytes()
+
+
+@dataclass(slots=True)
+class BarBatch(Level1Batch):
+    """Lines of a reply of bars. Of rows of kind HISTORY_BAR `ts_event` is the begin, `size` the volume of the bar, `total_volume` that
+    of the day so far (-1: daily bars have none), `trade_count` the prints (-1 none, and mostly 0: the vendor does not count them).
+    """
+
+    interval_s: int
+    """Length of every bar, s; 86,400 = a day."""
+    ohlc: Int64
+    """Rows × (open, high, low, close); only rows of kind HISTORY_BAR have them."""
 
 
 @dataclass(slots=True)

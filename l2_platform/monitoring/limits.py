@@ -159,6 +159,7 @@ AT_LIMIT: Final[dict[str, str]] = {
     "lookup.attempts": "the symbol counts as failed; the others go on, and the same command tries it again",
     "lookup.retry_s": "the request is made again",
     "lookup.tick_days": "older dates are refused: the vendor has no ticks of them",
+    "lookup.bar_days": "older dates are refused",
     "lookup.commit_bytes": "what was fetched goes into the journal, then the next symbols are fetched",
     "repair.look_s": "the sensor looks again",
     "repair.settle_s": "the gap may be repaired",

@@ -31,6 +31,7 @@ from l2_platform.replay.staging import MARKET_TABLES
 from l2_platform.replay.warehouse_link import WarehouseLink
 from l2_platform.settings import Settings
 from l2_platform.sinks.jsonl import KINDS
+from l2_platform.warehouse.queries import TABLES as SHAPES
 
 CLICKHOUSE: Final = "clickhouse"
 JSONL: Final = "jsonl"
@@ -143,7 +144,8 @@ class _Stream:
                     if store == CLICKHOUSE:
                         times = np.empty(len(kept), np.int64)
                         columns = kept.columns
-                        times_of(np.asarray(columns["ts_event"], np.int64), np.asarray(columns["ts_recv"], np.int64), times)
+                        feed = columns[SHAPES[batch.table].time]
+                        times_of(np.asarray(feed, np.int64), np.asarray(columns["ts_recv"], np.int64), times)
                         seq = np.ascontiguousarray(columns["seq"], np.uint64)
                         tables[batch.table].add(seq, times, row_hashes(kept, texts))
                     elif batch.table in KINDS:

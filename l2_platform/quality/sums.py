@@ -115,8 +115,8 @@ class Sums:
         return np.flatnonzero((mine != theirs).any(axis=1)).tolist()
 
 
-def minute_sql(session_date: int) -> str:
+def minute_sql(session_date: int, time_column: str = "ts_event") -> str:
     """The place of a row's minute, as an expression over a table."""
     base = base_ns(session_date)
-    time = "toUnixTimestamp64Nano(ifNull(ts_event, ts_recv))"
+    time = f"toUnixTimestamp64Nano(ifNull({time_column}, ts_recv))"
     return f"if({time} >= {base} AND {time} < {base + MINUTES * MINUTE_NS}, intDiv({time} - {base}, {MINUTE_NS}), {MINUTES})"

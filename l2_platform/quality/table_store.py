@@ -19,18 +19,20 @@ from l2_platform.settings import Settings
 from l2_platform.sinks.native import LAYOUTS
 from l2_platform.sinks.quarantine import Quarantine
 from l2_platform.warehouse.content import WHERE
+from l2_platform.warehouse.queries import TABLES
 
 
 def table_sums(link: WarehouseLink, database: str, table: str, stream: str, session_date: int, chunk_seqs: int) -> Sums:
     """Sums of the rows that the table has; SinkError when it cannot be read."""
+    minute = minute_sql(session_date, TABLES[table].time)
     sql = (
-        f"SELECT {minute_sql(session_date)} AS minute, least(intDiv(seq, {chunk_seqs}), {CHUNKS_MAX - 1}) AS chunk, count(),"  # noqa: S608 - names are ours
+        f"SELECT {minute} AS minute, least(intDiv(seq, {chunk_seqs}), {CHUNKS_MAX - 1}) AS chunk, count(),"  # noqa: S608 - names are ours
         f" sum({row_hash_sql(table)}), min(seq), max(seq) FROM {database}.{table} WHERE {WHERE} GROUP BY minute, chunk"
     )
     sums = Sums(session_date, chunk_seqs)
     for row in link.query(sql, stream=stream, date=date_text(session_date)):
-        minute, chunk, rows, total, first, last = (int(cell) for cell in row)
-        sums.add_cell(minute, chunk, rows, total, first, last)
+        place, chunk, rows, total, first, last = (int(cell) for cell in row)
+        sums.add_cell(place, chunk, rows, total, first, last)
     return sums
 
 

@@ -21,16 +21,18 @@ class HistoryResource(dg.ConfigurableResource[list[Row]]):
 
     settings: dg.ResourceDependency[Settings]
 
-    def from_vendor(self, day: date, symbols: Sequence[str], log: Callable[[str], None]) -> list[Row]:
-        """Fetch, journal and deliver; one row a symbol, failed ones included."""
+    def from_vendor(self, day: date, symbols: Sequence[str], log: Callable[[str], None], *, bars_s: int = 0) -> list[Row]:
+        """Fetch, journal and deliver; one row a symbol, failed ones included. `bars_s`: bars of this length instead of ticks, s."""
         prepare_numba(self.settings.cache_dir / "numba")
         from l2_platform.collectors.backfill import SymbolResult, backfill_date
+        from l2_platform.collectors.history import TICKS, bars
 
         def tell(item: SymbolResult, done: int, total: int) -> None:
             if item.message or done % 100 == 0 or done == total:
                 log(f"{done} of {total}: {item.symbol} {item.state} {item.message}".rstrip())
 
-        result = backfill_date(day.year * 10_000 + day.month * 100 + day.day, symbols, self.settings, SystemClock(), tell)
+        number, kind = day.year * 10_000 + day.month * 100 + day.day, bars(bars_s) if bars_s else TICKS
+        result = backfill_date(number, symbols, self.settings, SystemClock(), tell, kind)
         return [
             {"what": item.symbol, "state": item.state, "rows": item.lines, "message": item.message,
              "failed": item in result.failed} for item in result.symbols

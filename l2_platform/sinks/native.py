@@ -78,6 +78,13 @@ LAYOUTS: Final = {
             ("bid", _PRICE), ("ask", _PRICE), ("trade_date", "Date"),
         )
     ),
+    "history_bars": Layout(
+        (
+            *_ROW, ("symbol", CODE), ("interval_s", "UInt32"), ("ts_begin", TIME), ("ts_recv", TIME), ("open", DECIMAL),
+            ("high", DECIMAL), ("low", DECIMAL), ("close", DECIMAL), ("volume", "Int64"), ("total_volume", "Int64"),
+            ("trade_count", "Int64"),
+        )
+    ),
     "book_snapshots": Layout(
         (
             *_ROW, *_SYMBOL, ("trust", TRUST), *_side_columns("bid"), *_side_columns("ask"),

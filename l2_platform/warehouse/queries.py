@@ -22,11 +22,15 @@ class TableShape:
 
     name: str
     channel: str
-    """Channel of the streams that feed it: depth, level1, or empty for all."""
+    """Channel of the streams that feed it: depth, level1, bars, or empty for all."""
     has_snapshot_flag: bool
     """Rows of a feed's snapshot burst are marked and count in no rate."""
     key: str
     """Columns that identify a row inside (stream, session date)."""
+    time: str = "ts_event"
+    """Column of the time that the feed gives."""
+    on_demand: bool = False
+    """Rows come only when somebody asks the vendor for them: most dates have none."""
 
 
 TABLES: Final[Mapping[str, TableShape]] = {
@@ -35,6 +39,7 @@ TABLES: Final[Mapping[str, TableShape]] = {
         TableShape("depth_updates", "depth", True, "seq"),
         TableShape("quotes", "level1", True, "seq"),
         TableShape("trades", "level1", False, "seq"),
+        TableShape("history_bars", "bars", False, "seq", "ts_begin", on_demand=True),
         TableShape("book_snapshots", "depth", False, "seq"),
         TableShape("feed_events", "", False, "seq, ordinal"),
     )
@@ -100,7 +105,7 @@ class Rates:
 
 def _moment(shape: TableShape) -> str:
     """When a row happened: received, or for imports (received today) the event's own time."""
-    return "if(source = 'live', ts_recv, ifNull(ts_event, ts_recv))" if shape.name != "feed_events" else "ts_recv"
+    return f"if(source = 'live', ts_recv, ifNull({shape.time}, ts_recv))" if shape.name != "feed_events" else "ts_recv"
 
 
 def table_facts(client: Client, database: str, shape: TableShape, session_date: date) -> TableFacts:
@@ -108,13 +113,13 @@ def table_facts(client: Client, database: str, shape: TableShape, session_date: 
     rated = "snapshot = 0" if shape.has_snapshot_flag else "1"
     # A bitmap of dense numbers needs about a bit a row, a hash set sixteen bytes: whole days fit in memory.
     keys = "groupBitmap(seq)" if shape.key == "seq" else f"uniqExact({shape.key})"
-    latency = "(toUnixTimestamp64Nano(ts_recv) - toUnixTimestamp64Nano(assumeNotNull(ts_event))) / 1e6"
+    latency = f"(toUnixTimestamp64Nano(ts_recv) - toUnixTimestamp64Nano(assumeNotNull({shape.time}))) / 1e6"
     sql = f"""
         SELECT stream, any(source) AS origin, count() AS rows, countIf({rated}) AS rated_rows,
                uniqExactIf(symbol, symbol != '') AS symbols, {keys} AS keys, min(seq) AS seq_first, max(seq) AS seq_last,
                toUnixTimestamp64Nano(min({_moment(shape)})) AS first_ns, toUnixTimestamp64Nano(max({_moment(shape)})) AS last_ns,
-               countIf({rated} AND source = 'live' AND ts_event IS NOT NULL) AS timed,
-               quantilesTDigestIf(0.5, 0.99)({latency}, {rated} AND source = 'live' AND ts_event IS NOT NULL) AS latencies
+               countIf({rated} AND source = 'live' AND {shape.time} IS NOT NULL) AS timed,
+               quantilesTDigestIf(0.5, 0.99)({latency}, {rated} AND source = 'live' AND {shape.time} IS NOT NULL) AS latencies
         FROM {database}.{shape.name} WHERE session_date = {{day:Date}} GROUP BY stream WITH ROLLUP ORDER BY stream"""  # noqa: S608 - names are ours
     rows = [_stream_facts(row) for row in client.query(sql, parameters={"day": session_date}).named_results()]
     stored = _stored(client, database, shape.name, session_date)

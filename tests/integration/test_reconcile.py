@@ -12,7 +12,6 @@ from l2_platform.errors import InputError
 from l2_platform.monitoring.leases import date_lease
 from l2_platform.quality.reconcile import reconcile_date
 from l2_platform.quality.reconciled import KINDS, ReconcileResult, StoreEntry
-from l2_platform.replay.staging import MARKET_TABLES
 from l2_platform.settings import DeliverySettings, ReconcileSettings, Settings, WarehouseSettings, load_settings
 from l2_platform.sinks.jsonl import folder_of
 from l2_platform.warehouse.client import connect
@@ -93,7 +92,7 @@ def test_a_clean_date_has_no_difference(settings: Settings, client: Client) -> N
     }
 
 
-@pytest.mark.parametrize("table", MARKET_TABLES)
+@pytest.mark.parametrize("table", list(STREAMS))
 def test_differences_of_a_table_are_named_and_healed(settings: Settings, client: Client, table: str) -> None:
     where, place = WHERE.format(stream=STREAMS[table]), f"l2.{table}"
     rows = client.query(f"SELECT DISTINCT seq FROM {place} WHERE {where} ORDER BY seq").result_rows

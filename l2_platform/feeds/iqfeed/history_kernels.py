@@ -23,6 +23,7 @@ from l2_platform.market.events import Int64, UInt8
 
 FIELDS_MAX: Final = 18
 """More fields than any reply line has; what follows is read over."""
+DAY_S: Final = 86_400
 
 
 @inline_kernel
@@ -47,9 +48,12 @@ def is_basis(buffer: UInt8, start: int, stop: int) -> bool:
 
 @kernel
 def decode_history_rows(
-    buffer: UInt8, out: Level1Columns, number: int, last: Int64, transitions: Int64, offsets: Int64
+    buffer: UInt8, out: Level1Columns, number: int, last: Int64, transitions: Int64, offsets: Int64, interval_s: int, ohlc: Int64
 ) -> None:
-    """Decode every row; `last` is the newest time met, which settles the hour that happens twice in November."""
+    """Decode every row; `last` is the newest time met, which settles the hour that happens twice in November.
+
+    `interval_s`: of the bars that were asked for, whose prices go into `ohlc` (rows × 4); 0: none were, and `ohlc` has no row.
+    """
     bounds = np.zeros(FIELDS_MAX + 1, np.int64)
     for row in range(len(out.seq)):
         if out.error[row] != 0:
@@ -77,8 +81,10 @@ def decode_history_rows(
         error, ts, bar = parse_stamp(buffer, bounds[stamp], bounds[stamp + 1] - 1, last[0], transitions, offsets)
         count = fields - stamp
         if error == 0:
-            if bar or count <= 8:
-                error = check_bar(buffer, bounds, stamp, count, bar)
+            if interval_s and bar != (interval_s == DAY_S):
+                error = TIME
+            elif bar or interval_s or count <= 8:
+                error = decode_bar_row(buffer, bounds, stamp, count, bar, row, out, ohlc)
                 bar = True
             else:
                 error = decode_tick_row(buffer, bounds, stamp, count, row, out)
@@ -128,18 +134,38 @@ def parse_stamp(
 
 
 @plain_kernel
-def check_bar(buffer: UInt8, bounds: Int64, stamp: int, count: int, daily: bool) -> Number:
-    """Whether a bar line is whole: four prices, then volumes; gives the error. Its values stay in the journal."""
+def decode_bar_row(
+    buffer: UInt8, bounds: Int64, stamp: int, count: int, daily: bool, row: int, out: Level1Columns, ohlc: Int64
+) -> Number:
+    """High, low, open, close, then total volume, volume and prints, or the volume alone (daily); gives the error.
+
+    Of bars that nobody asked for (`ohlc` without rows) it is only seen whether they are whole: their values stay in the journal.
+    """
     if count < 7 or (not daily and count != 8):
         return FIELDS
-    for field in range(stamp + 1, stamp + 5):
-        _value, status = price_field(buffer, bounds[field], bounds[field + 1] - 1)
+    for field in range(4):
+        at = stamp + 1 + field
+        price, status = price_field(buffer, bounds[at], bounds[at + 1] - 1)
         if status != OK:
             return PRICE
+        if len(ohlc):
+            # the wire says high, low, open, close
+            ohlc[row, (field + 1) % 3 if field < 3 else 3] = price
     for field in range(stamp + 5, stamp + count):
-        _number, status = int_field(buffer, bounds[field], bounds[field + 1] - 1)
+        value, status = int_field(buffer, bounds[field], bounds[field + 1] - 1)
         if status == BAD:
             return NUMBER
+        if status != OK or not len(ohlc):
+            continue
+        if daily:
+            if field == stamp + 5:
+                out.size[row] = value
+        elif field == stamp + 5:
+            out.total_volume[row] = value
+        elif field == stamp + 6:
+            out.size[row] = value
+        else:
+            out.trade_count[row] = value
     return 0
 
 

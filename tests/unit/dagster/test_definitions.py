@@ -22,7 +22,7 @@ from l2_platform.monitoring.symbols_file import demo_symbols, edit_symbols, with
 from l2_platform.settings import Settings
 
 ROOT = Path(__file__).parents[3]
-TABLES = {"depth_updates", "quotes", "trades", "book_snapshots", "feed_events"}
+TABLES = {"depth_updates", "quotes", "trades", "history_bars", "book_snapshots", "feed_events"}
 BARS = {"bars_1s", "bars_5s", "bars_1m", "bars_daily"}
 CHECKS = {"has_rows", "seq_is_unique", "journal_delivered"}
 

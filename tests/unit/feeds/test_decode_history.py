@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from l2_platform.feeds.iqfeed.decode_history import HistoryDecoder
-from l2_platform.market.events import DecodeError, Level1Batch, Level1Kind
+from l2_platform.market.events import NULL_PRICE, BarBatch, DecodeError, Level1Batch, Level1Kind
 from l2_platform.market.instruments import SymbolTable
 from l2_platform.market.prices import decimal_from_price
 
@@ -137,6 +137,69 @@ def test_hour_that_happens_twice_follows_the_order_of_ticks() -> None:
     assert np.diff(batch.ts_event).tolist() == [2_999_000_000_000, 1_000_000_000, 1_200_000_000_000, 2_400_000_000_000]
 
 
+def bars(interval_s: int, *lines: str) -> BarBatch:
+    decoder = HistoryDecoder(SymbolTable())
+    decoder.begin_reply("XYZ", interval_s=interval_s)
+    batch = decoder.decode(block_of("".join(f"{line}\r\n" for line in lines).encode()))
+    assert isinstance(batch, BarBatch)
+    assert batch.interval_s == interval_s
+    return batch
+
+
+@pytest.mark.parametrize(
+    ("name", "interval_s", "count"),
+    [("iqfeed_bars_1s_2021-03-01_to_03.csv.gz", 1, 7949), ("iqfeed_bars_daily_2021-02-22_to_03-26.csv.gz", 86_400, 25)],
+)
+def test_real_bars_equal_an_independent_parse_in_every_row(market_data: Path, name: str, interval_s: int, count: int) -> None:
+    lines = gzip.decompress((market_data / name).read_bytes()).decode().split("\r\n")[:-1]
+    batch = bars(interval_s, *lines)
+    rows = [line.split(",") for line in lines if not line.startswith("!")]
+    assert len(rows) == count
+    assert batch.kind.tolist() == [Level1Kind.END if line.startswith("!") else Level1Kind.HISTORY_BAR for line in lines]
+    for row, (stamp, high, low, first, last, *volumes, _) in enumerate(rows):
+        assert batch.ts_event[row] == utc_ns(stamp)
+        told = [decimal_from_price(int(price)) for price in batch.ohlc[row]]
+        assert told == [Decimal(price) for price in (first, high, low, last)]
+        numbers = (batch.total_volume[row], batch.size[row], batch.trade_count[row])
+        daily = (-1, int(volumes[0]), -1)
+        assert numbers == (daily if interval_s == 86_400 else tuple(int(volume) for volume in volumes))
+
+
+@pytest.mark.parametrize("prefix", ["", "REQ,", "LH,", "REQ,LH,"])
+def test_bars_of_every_layout_have_their_values_in_place(prefix: str) -> None:
+    (minute,) = bars(60, f"{prefix}2024-05-10 05:32:00,184.7600,184.7300,184.7400,184.7500,32048,250,3,").ohlc.tolist()
+    assert minute == [184_740_000_000, 184_760_000_000, 184_730_000_000, 184_750_000_000]
+    day = bars(86_400, f"{prefix}2023-05-25,288.8400,272.8500,287.9100,280.9900,878367,0,")
+    assert day.ohlc.tolist() == [[287_910_000_000, 288_840_000_000, 272_850_000_000, 280_990_000_000]]
+    assert (day.size[0], day.total_volume[0], day.trade_count[0]) == (878_367, -1, -1)
+    assert day.ts_event[0] == utc_ns("2023-05-25 00:00:00")
+
+
+@pytest.mark.parametrize(
+    ("interval_s", "line", "error"),
+    [
+        (60, "2023-05-25,288.8400,272.8500,287.9100,280.9900,878367,0,", DecodeError.TIME),
+        (86_400, "2021-03-01 04:00:00,1.5,1.4,1.4,1.5,10,10,0,", DecodeError.TIME),
+        (60, "2021-03-01 04:00:00,1.5,1,1,1.5,1.5,1,E,11,17,0,1,", DecodeError.FIELDS),
+        (60, "2021-03-01 04:00:00,1.5,1.4,1.4,1.5,10,", DecodeError.FIELDS),
+        (60, "2021-03-01 04:00:00,1.5,,1.4,1.5,10,10,0,", DecodeError.PRICE),
+        (60, "2021-03-01 04:00:00,1.5,1.4,1.4,1.5,10,x,0,", DecodeError.NUMBER),
+    ],
+)
+def test_a_line_that_is_no_bar_as_asked_is_bad_and_neighbours_stay(interval_s: int, line: str, error: DecodeError) -> None:
+    good = "2021-03-01,1.5,1.4,1.4,1.5,10,0," if interval_s == 86_400 else "2021-03-01 04:01:00,1.5,1.4,1.4,1.5,10,10,0,"
+    batch = bars(interval_s, good, line, good)
+    assert batch.kind.tolist() == [Level1Kind.HISTORY_BAR, Level1Kind.BAD, Level1Kind.HISTORY_BAR]
+    assert batch.error[1] == error
+    assert (batch.ohlc[[0, 2]] != NULL_PRICE).all()
+
+
+def test_bars_that_nobody_asked_for_are_only_recognised() -> None:
+    batch = decode("2021-03-01 04:01:00,1.5,1.4,1.4,1.5,10,10,0,")
+    assert not isinstance(batch, BarBatch)
+    assert (batch.kind[0], batch.size[0], batch.total_volume[0]) == (Level1Kind.HISTORY_BAR, -1, -1)
+
+
 def test_state_restored_decodes_alike() -> None:
     first = HistoryDecoder(SymbolTable(), "XYZ")
     first.decode(block_of(b"2021-11-07 01:59:59,1.5,1,1,1.5,1.5,1,E,11,17,0,7,\r\n"))
@@ -145,3 +208,7 @@ def test_state_restored_decodes_alike() -> None:
     tick = b"2021-11-07 01:00:00,1.5,1,1,1.5,1.5,1,E,11,17,0,7,\r\n"
     assert first.decode(block_of(tick)).ts_event[0] == second.decode(block_of(tick)).ts_event[0]
     assert second.symbol == "XYZ"
+    second.begin_reply("XYZ", interval_s=60)
+    third = HistoryDecoder(SymbolTable())
+    third.restore(second.state())
+    assert isinstance(third.decode(block_of(b"2021-11-07 01:59:00,1.5,1.4,1.4,1.5,10,10,0,\r\n")), BarBatch)

@@ -17,6 +17,7 @@ from l2_platform.quality.sums import Sums, minute_sql, times_of
 from l2_platform.settings import JsonlSettings
 from l2_platform.sinks.jsonl import KINDS, JsonlSink
 from l2_platform.sinks.native import LAYOUTS, NativeEncoder
+from l2_platform.warehouse.queries import TABLES as SHAPES
 
 STREAM, DATE, ROWS = "iqfeed-test-0", 20250724, 400
 TS = 1_753_370_146_185_016_999
@@ -82,14 +83,15 @@ def test_columns_and_sql_give_the_same_hash_and_minute(table: str, tmp_path: Pat
     batch = made(table)
     path = tmp_path / "rows.native"
     path.write_bytes(NativeEncoder().encode(batch, 0, ROWS))
-    sql = f"SELECT {row_hash_sql(table)}, {minute_sql(DATE)} FROM file('{path}', Native)"
+    time = SHAPES[table].time
+    sql = f"SELECT {row_hash_sql(table)}, {minute_sql(DATE, time)} FROM file('{path}', Native)"
     answer = [line.split("\t") for line in str(chdb.query(sql, "TSV")).splitlines()]
     hashes = row_hashes(batch, TextWords())
     assert [int(row[0]) for row in answer] == hashes.tolist()
     assert len(set(hashes.tolist())) == ROWS
     sums = Sums(DATE, 100)
     times = np.empty(ROWS, np.int64)
-    times_of(batch.columns["ts_event"], batch.columns["ts_recv"], times)
+    times_of(batch.columns[time], batch.columns["ts_recv"], times)
     sums.add(batch.columns["seq"], times, hashes)
     minutes = np.bincount([int(row[1]) for row in answer], minlength=len(sums.minutes))
     assert sums.minutes[:, 0].tolist() == minutes.tolist()

@@ -58,6 +58,17 @@ def bar_rows(trades: lines.Int64, interval_s: int) -> npt.NDArray[np.int64]:
     return _bars(prints, local_times(prints) // (interval_s * lines.SECOND_NS) * (interval_s * lines.SECOND_NS))
 
 
+def daily_bar_rows(trades: lines.Int64) -> npt.NDArray[np.int64]:
+    """Daily bars, like `bar_rows`, as the vendor makes them: prices of C prints, volume of C, E and O prints; no C print, no bar."""
+    day = local_times(trades) // lines.DAY_NS
+    regular = trades[:, lines.T_CONTENTS] & 1 != 0
+    bars = _bars(trades[regular], day[regular] * lines.DAY_NS)
+    counted = trades[:, lines.T_CONTENTS] & 7 != 0
+    for bar in bars:
+        bar[6] = trades[counted & (day == bar[0] // lines.DAY_NS), lines.T_SIZE].sum()
+    return bars
+
+
 def long_bar_rows(trades: lines.Int64, *, monthly: bool) -> npt.NDArray[np.int64]:
     """Weekly (from Monday) or monthly bars, like `bar_rows`; a bar's time is the day of its last print."""
     prints = trades[trades[:, lines.T_CONTENTS] & 3 != 0]

@@ -14,7 +14,7 @@ import numpy as np
 
 from l2_platform.clock import Clock
 from l2_platform.feeds.iqfeed.simulator import line_kernels as lines
-from l2_platform.feeds.iqfeed.simulator.history import bar_rows, local_times, long_bar_rows, tick_lines
+from l2_platform.feeds.iqfeed.simulator.history import bar_rows, daily_bar_rows, local_times, long_bar_rows, tick_lines
 from l2_platform.feeds.iqfeed.simulator.network import Connection
 from l2_platform.feeds.iqfeed.simulator.past import TICK_DAYS, new_york_offset
 from l2_platform.feeds.iqfeed.simulator.source import Source
@@ -155,13 +155,17 @@ class LookupService:
         if word in {"HWX", "HMX"}:
             bars = _ordered(long_bar_rows(trades, monthly=word == "HMX"), given)
             return "".join(head + _daily_line([int(value) for value in bar]) for bar in bars).encode("latin-1")
-        if given.get("type", "s") not in {"", "s"}:
-            raise ValueError("type")
-        interval = 86_400 if word.startswith("HD") else int(given["interval"])
-        if not 1 <= interval <= INTERVAL_S_MAX:
-            raise ValueError("interval")
-        bars = _ordered(bar_rows(trades, interval), given)
-        write = _daily_line if word.startswith("HD") else _bar_line(interval, given.get("label") == "1")
+        if word in {"HDX", "HDT"}:
+            bars = daily_bar_rows(trades)
+            write: Callable[[list[int]], str] = _daily_line
+        else:
+            interval = int(given["interval"])
+            if given.get("type", "s") not in {"", "s"}:
+                raise ValueError("type")
+            if not 1 <= interval <= INTERVAL_S_MAX:
+                raise ValueError("interval")
+            bars, write = bar_rows(trades, interval), _bar_line(interval, given.get("label") == "1")
+        bars = _ordered(bars, given)
         return "".join(head + write([int(value) for value in bar]) for bar in bars).encode("latin-1")
 
     def _trades(self, word: str, number: int, given: dict[str, str]) -> lines.Int64:

@@ -7,7 +7,7 @@ import pytest
 
 from l2_platform.feeds.iqfeed.simulator import flow_kernels as flow
 from l2_platform.feeds.iqfeed.simulator import line_kernels as lines
-from l2_platform.feeds.iqfeed.simulator.history import TradeHistory, bar_rows, tick_lines
+from l2_platform.feeds.iqfeed.simulator.history import TradeHistory, bar_rows, daily_bar_rows, tick_lines
 from l2_platform.feeds.iqfeed.simulator.layouts import DEFAULT_NAMES, FIELDS, TAIL_NAMES, Layout
 from l2_platform.feeds.iqfeed.simulator.live import name_table, new_york_offset
 
@@ -102,6 +102,18 @@ def test_history_ring_keeps_the_newest_trades_and_makes_bars() -> None:
     )
     (bar,) = bar_rows(trades, 60)
     assert bar.tolist() == [NOW + OFFSET, 104, 102, 102, 104, 5000, 300]
+
+
+def test_daily_bars_have_prices_of_c_prints_and_volume_of_all() -> None:
+    contents = [flow.IN_E, flow.IN_C, flow.IN_O, flow.IN_C, flow.IN_E, flow.IN_O, flow.IN_E]
+    trades = np.zeros((7, lines.T_COLUMNS), np.int64)
+    trades[:, lines.T_CONTENTS] = contents
+    trades[:, lines.T_PRICE] = [500, 300, 900, 310, 100, 50, 700]
+    trades[:, lines.T_SIZE] = [1, 2, 4, 8, 16, 32, 64]
+    trades[:, lines.T_TS] = 10 * lines.DAY_NS + np.arange(7)
+    trades[6, lines.T_TS] += lines.DAY_NS
+    (bar,) = daily_bar_rows(trades)
+    assert bar.tolist() == [10 * lines.DAY_NS, 310, 300, 300, 310, 0, 63]
 
 
 @pytest.mark.parametrize(("ts", "hours"), [(NOW, -4), (NOW + 180 * 86_400 * 10**9, -5)])
