@@ -7,6 +7,8 @@ between can be counted against the rows. What does not belong here: which loads 
 import os
 import shutil
 import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -32,6 +34,8 @@ class Wish:
     """Settings of the processes."""
     traced: bool = True
     memory_every_s: float = 1.0
+    beside: Callable[[Stack], AbstractContextManager[object]] = nullcontext
+    """Other work during the measured seconds, which it begins and ends."""
 
 
 @dataclass(slots=True)
@@ -90,8 +94,9 @@ def run_load(ctx: Context, name: str, wish: Wish) -> Load:
         still_ns, made = ctx.clock.now_ns(), stack.made()
         stack.set_rate(wish.rate)
         time.sleep(wish.warm_s)
-        begin_ns = _measure(ctx, stack, load)
-        end_ns = ctx.clock.now_ns()
+        with wish.beside(stack):
+            begin_ns = _measure(ctx, stack, load)
+            end_ns = ctx.clock.now_ns()
         load.behind_ms = float(stack.market()["behind_ms"])
         stack.until_still()
         made = {stream: count - made[stream] for stream, count in stack.made().items()}

@@ -33,8 +33,8 @@ def rebuild(ctx: Context) -> Result:
     rows: list[Row] = []
     with stack_for(ctx, "rebuild", Wish(symbols, 1, 0, traced=False)) as stack:
         settings = stack.settings
-        count = _journal(settings, STREAM, lines, symbols)
-        few = _journal(settings, FIRST, FIRST_LINES, min(symbols, 10))
+        count = write_journal(settings, STREAM, lines, symbols)
+        few = write_journal(settings, FIRST, FIRST_LINES, min(symbols, 10))
         stack.compile()
         stack.start("warehouse")
         stack.until_live("warehouse")
@@ -80,8 +80,8 @@ def _cpu_s(row: Row, lines: int, whose: str) -> float:
     return float(str(row[f"{whose} CPU µs"])) * lines / 1e6
 
 
-def _journal(settings: Settings, stream: str, lines: int, symbols: int) -> int:
-    """Write the journal; its lines."""
+def write_journal(settings: Settings, stream: str, lines: int, symbols: int) -> int:
+    """Write a finished stream of the simulated market; its lines."""
     market = GeneratedMarket(symbols)
     numbered = []
     seq = 1
