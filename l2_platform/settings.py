@@ -350,6 +350,27 @@ class GapSettings(Section):
     """A symbol that is silent for less is not silent, s."""
     pauses_min: float = Field(default=20.0, ge=5, le=10_000)
     """Nothing is said of a symbol before its rate rests on so many pauses in the running window of the session."""
+    warn_s: float = Field(default=1.0, ge=0, le=86_400)
+    """An unexplained gap that is longer is a warning, s."""
+    error_s: float = Field(default=300.0, ge=0, le=86_400)
+    """An unexplained gap that is longer is an error, s."""
+    halts: str = Field(default="", max_length=2000)
+    """File or http(s) address of the exchange's trading halts, comma separated; empty: silence of halted symbols stays unexplained."""
+    halts_bytes_max: int = Field(default=16 << 20, ge=1024, le=1 << 30)
+    """Largest file of halts, bytes."""
+    halts_timeout_s: Seconds = 10.0
+    """The address of the halts must answer within this, s."""
+    halt_edge_s: float = Field(default=60.0, ge=0, le=3600)
+    """A halted symbol's silence may begin so much before the halt, and end so much after trading resumes, s."""
+    auction_s: float = Field(default=120.0, ge=0, le=3600)
+    """Silence of a symbol so near the open or close of regular trading is its auction, s."""
+
+    @model_validator(mode="after")
+    def _errors_after_warnings(self) -> "GapSettings":
+        if self.error_s < self.warn_s:
+            msg = f"gaps.error_s ({self.error_s}) must not be shorter than gaps.warn_s ({self.warn_s})"
+            raise ValueError(msg)
+        return self
 
 
 class RebuildSettings(Section):

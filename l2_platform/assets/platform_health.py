@@ -100,7 +100,9 @@ def judge_platform(
         _closed(settings, instance, now_ns),
         judge_room(room, settings.dagster.room_dates, settings.disk.dates_min),
         judge_daemons(daemon_ages(instance, now_ns / 1e9), DAEMON_S_MAX),
-        judge_gaps(gaps) if settings.clickhouse.enabled else Promise("no_gaps_today", True, "No tables, no ledger of gaps: `l2 gaps`."),
+        judge_gaps(gaps, settings.gaps)
+        if settings.clickhouse.enabled
+        else Promise("no_gaps_today", True, "No tables, no ledger of gaps: `l2 gaps`."),
     ]
 
 

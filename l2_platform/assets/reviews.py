@@ -63,6 +63,8 @@ def build_day_report(settings: Settings, partitions: dg.DailyPartitionsDefinitio
                 client.close()
         rows = [(name, *(found.rows if (found := counts[name, date]) else 0 for date in dates)) for name in TABLES]
         lost = sum(seconds for _, _, seconds, _ in gaps)
+        longest = max((seconds for _, _, seconds, _ in gaps), default=0.0)
+        severity = dg.AssetCheckSeverity.ERROR if longest > settings.gaps.error_s else dg.AssetCheckSeverity.WARN
         named = [(stream, "open" if is_open else "over", round(seconds, 1), cause) for stream, is_open, seconds, cause in gaps]
         text = "No gap." if not gaps else f"{len(gaps)} gaps, {lost:,.1f} s together; l2 gaps --date {day} lists them."
         return dg.MaterializeResult(
@@ -73,7 +75,7 @@ def build_day_report(settings: Settings, partitions: dg.DailyPartitionsDefinitio
                 "look": dg.MetadataValue.md(f"`l2 gaps --date {day}`"),
             },
             check_results=[
-                dg.AssetCheckResult(check_name=GAPLESS, passed=not gaps, severity=dg.AssetCheckSeverity.WARN, description=text)
+                dg.AssetCheckResult(check_name=GAPLESS, passed=longest <= settings.gaps.warn_s, severity=severity, description=text)
             ],
         )  # fmt: skip
 

@@ -4,13 +4,15 @@ from typing import Annotated, Any
 
 import typer
 
-from l2_platform.cli import gaps_repair
+from l2_platform.cli import gaps_explain, gaps_repair
 
 QUERY = """
 SELECT gap_id, stream, session_date, state, cause, ts_from, ts_to,
        if(ts_to IS NULL, NULL, round((toUnixTimestamp64Nano(assumeNotNull(ts_to)) - toUnixTimestamp64Nano(ts_from)) / 1e9, 3)) AS seconds,
-       symbols, evidence
-FROM gaps
+       multiIf(state = 'withdrawn' OR explanation != '', '', seconds_now > {error_s:Float64}, 'error',
+               seconds_now > {warn_s:Float64}, 'warn', '') AS alert,
+       explanation, repair_state, symbols, evidence
+FROM (SELECT *, (toUnixTimestamp64Nano(ifNull(ts_to, now64(9, 'UTC'))) - toUnixTimestamp64Nano(ts_from)) / 1e9 AS seconds_now FROM gaps)
 WHERE (session_date = {date:Date} OR {any_date:UInt8}) AND (state != 'withdrawn' OR {all:UInt8})
   AND ({symbol:String} = '' OR empty(symbols) OR has(symbols, {symbol:String}))
 ORDER BY ts_from DESC, stream, gap_id LIMIT {limit:UInt32}
@@ -33,6 +35,8 @@ def register(root: typer.Typer) -> None:
     """Add `l2 gaps` to the command line."""
     group = typer.Typer(name="gaps", help="What is missing, from when to when, why, and what became of it.")
     group.command("list")(gaps)
+    group.command("explain")(gaps_explain.explain)
+    group.command("export")(gaps_explain.export)
     group.command("repair")(gaps_repair.repair)
     root.add_typer(group, name="gaps", cls=_ListFirst)
 
@@ -61,7 +65,8 @@ def gaps(
     try:
         migrate(client, settings.clickhouse.database)
         client.database = settings.clickhouse.database
-        parameters = {"date": text, "any_date": int(not date), "all": int(everything), "symbol": symbol, "limit": limit + 1}
+        parameters = {"date": text, "any_date": int(not date), "all": int(everything), "symbol": symbol, "limit": limit + 1,
+                      "warn_s": settings.gaps.warn_s, "error_s": settings.gaps.error_s}  # fmt: skip
         result = client.query(QUERY, parameters=parameters)
         rows: list[dict[str, Any]] = [dict(zip(result.column_names, row, strict=True)) for row in result.result_rows]
     finally:

@@ -31,6 +31,8 @@ CENTERS_MAX: Final = 64
 """Market centres of one stream and date whose ids are counted."""
 PAUSE_S_MIN: Final = 0.02
 """Lines of a symbol that are closer together are one burst, s."""
+STALL_NS: Final = 250_000_000
+"""Time without any line after which the clock of the symbols stands still, ns."""
 _NS: Final = 1e-9
 
 
@@ -58,6 +60,7 @@ def note_arrivals(
     start: Number,
     stop: Number,
     counting: Number,
+    running: Int64,
     since: Int64,
     seen: Int64,
     seen_seq: Int64,
@@ -72,23 +75,28 @@ def note_arrivals(
 
     `classes` is IGNORED, SEEN or ARRIVAL for each line. Lines closer together than PAUSE_S_MIN are one burst. A pause x enters the
     sums of 1, x and x² with everything before it weighted less, by how long it is beside the typical one.
+
+    Symbols are timed by `running`, a clock that stands still while the whole stream does (after STALL_NS), so that a stall of the
+    collector or a lull of the market is no pause of each of them. Slot 0 is timed by the receive time.
     """
     for row in range(start, stop):
         if classes[row] == IGNORED:
             continue
-        now = ts[row]
+        if since[0] > 0 and ts[row] > since[0]:
+            running[0] += min(ts[row] - since[0], STALL_NS)
         for side in range(2):
             slot = 0 if side == 0 else symbol[row] + 1
+            now = ts[row] if side == 0 else running[0]
             if state[slot] != CALM:
                 if state[slot] == SILENT:
                     state[slot] = BACK
-                    back[slot] = now
+                    back[slot] = ts[row]
             elif counting and classes[row] == ARRIVAL and since[slot] > 0 and now > since[slot]:
                 x = (now - since[slot]) * _NS
                 if x >= PAUSE_S_MIN:
                     add_pause(slot, x, pauses, gap_sum, gap_square, longest)
             since[slot] = max(since[slot], now)
-            seen[slot] = max(seen[slot], now)
+            seen[slot] = max(seen[slot], ts[row])
             seen_seq[slot] = np.int64(seq[row])
 
 

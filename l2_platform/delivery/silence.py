@@ -4,7 +4,7 @@ The pauses of a symbol in the running window of the session give a stretched exp
 mean square: bursty arrivals have a small shape, which makes long pauses less surprising, and none is believed to be evener than
 SHAPE_MAX. What is known from n pauses only is surprising at most as far as n allows. A silence opens when it is so improbable that
 all symbols together would bring a few false ones a year, and when it is longer than three times anything seen. A symbol's silence is
-measured while the other symbols go on: what stops all of them is one gap of the stream.
+measured by a clock that stands still while the whole stream does: what stops all symbols is one gap of the stream.
 
 State machines of arrays: no I/O, no clock. What does not belong here: counters, rows.
 """
@@ -55,8 +55,10 @@ class SilenceWatch:
         self._rules = rules
         self._windows = windows
         self._window = -1 if windows is not None else 0
+        self.running = np.ones(1, np.int64)
+        """Time in which the stream went on, ns: the clock of the symbols."""
         self.since = np.zeros(1, np.int64)
-        """From here the present silence is measured, ns; 0: not seen yet."""
+        """From here the present silence is measured, ns; slot 0 by receive time, symbols by `running`; 0: not seen yet."""
         self.seen = np.zeros(1, np.int64)
         """Receive time of the last line, ns."""
         self.seen_seq = np.zeros(1, np.int64)
@@ -80,13 +82,14 @@ class SilenceWatch:
     def note(self, classes: UInt8, symbol: Int32, ts: Int64, seq: UInt64, start: int, stop: int, *, counting: bool) -> None:
         """Lines [start, stop); `counting` False: a gap of the stream is open, and times between lines mean nothing."""
         note_arrivals(
-            classes, symbol, ts, seq, start, stop, int(counting and self._window >= 0), self.since, self.seen, self.seen_seq, self.back,
-            self.state, self.pauses, self.gap_sum, self.gap_square, self.longest,
+            classes, symbol, ts, seq, start, stop, int(counting and self._window >= 0), self.running, self.since, self.seen,
+            self.seen_seq, self.back, self.state, self.pauses, self.gap_sum, self.gap_square, self.longest,
         )  # fmt: skip
 
     def pause(self, ts_from: int, ts_to: int) -> None:
-        """The whole stream was silent or lost: that time counts for no symbol."""
-        self.since[(self.since > 0) & (self.since <= ts_from)] += max(ts_to - ts_from, 0)
+        """The whole stream was silent or lost, and that is told: it is no pause of it."""
+        if 0 < self.since[STREAM] <= ts_from:
+            self.since[STREAM] += max(ts_to - ts_from, 0)
 
     def forget(self, slot: int) -> None:
         """A symbol is not watched any more."""
@@ -107,8 +110,9 @@ class SilenceWatch:
             for name in SUMS:
                 getattr(self, name)[:] = 0
             if found >= 0:
-                start = self._windows[found][0]
-                self.since[self.since > 0] = np.maximum(self.since[self.since > 0], start)
+                self.since[1:][self.since[1:] > 0] = self.running[0]
+                if self.since[STREAM] > 0:
+                    self.since[STREAM] = max(int(self.since[STREAM]), self._windows[found][0])
         return found >= 0
 
     def quiet_stream(self, now: int) -> dict[str, Any] | None:
@@ -118,11 +122,10 @@ class SilenceWatch:
 
     def quiet_symbols(self, symbols: int) -> Int64:
         """Slots of the symbols that are improbably silent while the stream goes on; they are SILENT from now on."""
-        newest = self.since[STREAM]
         slots = np.flatnonzero(self.gap_sum[1 : symbols + 1] > 0) + 1
         if not len(slots):
             return slots
-        found = self._improbable(slots, (newest - self.since[slots]) / NS)
+        found = self._improbable(slots, (self.running[0] - self.since[slots]) / NS)
         self.state[found] = SILENT
         return found
 
@@ -174,11 +177,11 @@ class SilenceWatch:
     def freeze(self, symbols: int) -> dict[str, Any]:
         """Everything needed to go on: copies of the arrays, and plain values."""
         arrays = {name: getattr(self, name)[: symbols + 1].copy() for name in ARRAYS}
-        return {"window": self._window, "arrays": arrays}
+        return {"window": self._window, "running": int(self.running[0]), "arrays": arrays}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Undo `freeze`."""
-        self._window = state["window"]
+        self._window, self.running[0] = state["window"], state["running"]
         for name in ARRAYS:
             setattr(self, name, np.array(state["arrays"][name], getattr(self, name).dtype))
 

@@ -128,7 +128,7 @@ class SymbolGaps:
 
     def _begin(self, slot: int, seq: int) -> None:
         silence = self._silence
-        silent_s = int(silence.since[STREAM] - silence.since[slot]) / NS
+        silent_s = int(silence.running[0] - silence.since[slot]) / NS
         evidence = silence.evidence(slot, silent_s)
         names, before = [self._symbols.names[slot - 1]], int(silence.seen_seq[slot])
         self._open[slot] = self._rows.add_open(SILENCE, int(silence.seen[slot]), seq, names, evidence, before)

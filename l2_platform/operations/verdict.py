@@ -6,10 +6,11 @@ people (`notifying.py`).
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from l2_platform.operations.room import Room
 from l2_platform.operations.unclosed import Unclosed, tell
-from l2_platform.settings import CloseSettings
+from l2_platform.settings import CloseSettings, GapSettings
 
 NAMED_MAX = 5
 """Findings named in one message; the rest is counted."""
@@ -36,6 +37,10 @@ class Finding:
     what: str
     serious: bool
     message: str
+
+
+OF_SYMBOLS: Final = frozenset({"symbol_silence", "missing_prints"})
+"""Causes that concern single symbols: the link works."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,19 +108,24 @@ def judge_daemons(ages_s: Mapping[str, float | None], allowed_s: float) -> Promi
     return Promise(name, False, f"No sign of life of {named}. Restart dagster-daemon (`l2 up`); log: logs/dagster-daemon.log.")
 
 
-def judge_gaps(gaps: Sequence[Gap] | None) -> Promise:
-    """No gap of the running date is open; those that closed are told as a warning. None: the ledger could not be read."""
+def judge_gaps(gaps: Sequence[Gap] | None, limits: GapSettings) -> Promise:
+    """No unexplained gap of the running date is longer than `gaps.warn_s`; None: the ledger could not be read.
+
+    Serious is one of a stream that is open, and any longer than `gaps.error_s`.
+    """
     name = "no_gaps_today"
     if gaps is None:
         return Promise(name, False, "The ledger of gaps cannot be read: the warehouse does not answer. See asset warehouse, check alive.")
-    if not gaps:
-        return Promise(name, True, "No gap on the running session date.")
-    seconds = sum(gap.seconds for gap in gaps)
-    named = ", ".join(f"{gap.stream} {gap.seconds:,.1f} s ({gap.cause})" for gap in gaps[:NAMED_MAX])
-    is_open = any(gap.open for gap in gaps)
-    what = f"{len(gaps)} gaps on the running session date, {seconds:,.1f} s together: {named}. `l2 gaps` lists them"
-    end = "; one is open: see the checks of its collector." if is_open else "; they are over, what is missing stays in the ledger."
-    return Promise(name, False, what + end, serious=is_open)
+    told = [gap for gap in gaps if gap.open or gap.seconds > limits.warn_s]
+    if not told:
+        short = f" {len(gaps)} of at most {limits.warn_s:g} s are in the ledger." if gaps else ""
+        return Promise(name, True, "No gap on the running session date." if not gaps else f"No gap counts today.{short}")
+    seconds = sum(gap.seconds for gap in told)
+    named = ", ".join(f"{gap.stream} {gap.seconds:,.1f} s ({gap.cause})" for gap in told[:NAMED_MAX])
+    is_open = any(gap.open and gap.cause not in OF_SYMBOLS for gap in told)
+    what = f"{len(told)} gaps on the running session date, {seconds:,.1f} s together: {named}. `l2 gaps` lists them"
+    end = "; one is open: see the checks of its collector." if is_open else "; what is missing stays in the ledger."
+    return Promise(name, False, what + end, serious=is_open or any(gap.seconds > limits.error_s for gap in told))
 
 
 def verdict(promises: Sequence[Promise]) -> str:

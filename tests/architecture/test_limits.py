@@ -21,7 +21,7 @@ ELSEWHERE = {
     "imports.lines_max", "imports.file_bytes_max", "simulator.trades_max",
     "replay.ahead_bytes", "replay.step_bytes", "kafka.queue_messages_max", "kafka.queue_bytes_max",
     "simulator.recording_bytes_max", "simulator.ledger_bytes_max", "disk.reserve_bytes", "log.file_bytes_max",
-    "delivery.lag_lines_max", "dagster.prune_rows_max", "dagster.prune_runs_max", "notify.hour_max", "notify.causes_max",
+    "delivery.lag_lines_max", "gaps.halts_bytes_max", "dagster.prune_rows_max", "dagster.prune_runs_max", "notify.hour_max", "notify.causes_max",
     "notify.attempts_max", "supervision.lag_s_max", "supervision.attempts_max", "supervision.crash_starts_max",
     "supervision.revivals_max", "close.again_max",
     "book_index.unit_bytes", "book_index.group_rows_max", "book_index.group_slices_max", "book_index.chunk_bytes",

@@ -43,6 +43,7 @@ class ControlService:
             "garbage": self._garbage,
             "split": self._split,
             "duplicate": self._duplicate,
+            "lose": lambda command: self._switch(command, "lose_lines", int(command.get("lines", 1))),
             "server_disconnected": lambda _: self._link(connect=False),
             "server_connected": lambda _: self._link(connect=True),
             "symbol_limit": self._symbol_limit,

@@ -31,6 +31,8 @@ class Faults:
     """So many lines of random bytes go out before the next data."""
     garbage_bytes: int = 64
     """Length of a garbage line, bytes."""
+    lose_lines: int = 0
+    """So many of the next lines are not sent, and nobody says so."""
     cut_mid_line: bool = False
     """End the connection in the middle of the next line."""
     source: random.Random = field(default_factory=lambda: random.Random(0))  # noqa: S311  (repeatable faults, no secrets)
@@ -39,10 +41,15 @@ class Faults:
     @property
     def changes_data(self) -> bool:
         """True while `apply` would change something."""
-        return bool(self.duplicate_lines or self.garbage_lines or self.cut_mid_line)
+        return bool(self.lose_lines or self.duplicate_lines or self.garbage_lines or self.cut_mid_line)
 
     def apply(self, data: bytes) -> bytes:
         """The bytes that leave instead of these whole lines; switches that are used up turn off, except `cut_mid_line`."""
+        if self.lose_lines:
+            lines = data.splitlines(keepends=True)
+            left = lines[self.lose_lines :]
+            self.lose_lines -= len(lines) - len(left)
+            data = b"".join(left)
         if self.duplicate_lines:
             lines = data.splitlines(keepends=True)
             doubled = lines[: self.duplicate_lines]

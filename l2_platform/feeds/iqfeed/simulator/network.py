@@ -77,6 +77,8 @@ class Connection:
         cut = self.faults.cut_mid_line
         if self.faults.changes_data:
             data = self.faults.apply(data)
+        if not data:
+            return
         self._outbox.append(memoryview(data))
         self.queued += len(data)
         self.flush()

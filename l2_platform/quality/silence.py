@@ -1,0 +1,90 @@
+"""What explains a gap: a halt, an auction, a holiday, hours without trading. A loss that counters prove is never explained away.
+
+What does not belong here: finding gaps (delivery), reading halts (halts).
+"""
+
+from collections.abc import Sequence
+from datetime import date
+from typing import Final
+
+from l2_platform.clock import Clock
+from l2_platform.market.sessions import SessionCalendar, Window, load_calendar
+from l2_platform.quality.halts import NS, Halt, load_halts
+from l2_platform.quality.ledger import LedgerGap, append_version, load_gaps
+from l2_platform.settings import GapSettings, Settings
+from l2_platform.warehouse.client import connect
+from l2_platform.warehouse.schema import migrate
+
+SYMBOL_SILENCE: Final = "symbol_silence"
+LOSSES: Final = ("volume_missing", "prints_missing", "tick_ids_missing")
+"""Evidence of counters that something was lost."""
+
+
+def explain_date(settings: Settings, session_date: int, clock: Clock) -> list[LedgerGap]:
+    """Look for what explains the gaps of a date (YYYYMMDD) that are over, and append it to the ledger; the gaps explained now.
+
+    Running it again changes nothing that is explained. Raise InputError for halts that cannot be read, WarehouseError.
+    """
+    calendar = load_calendar(settings.calendar_name, settings.session.roll_margin_s)
+    halts = load_halts(settings.gaps)
+    day = date(session_date // 10_000, session_date // 100 % 100, session_date % 100)
+    database = settings.clickhouse.database
+    client = connect(settings)
+    try:
+        migrate(client, database)
+        return [
+            append_version(client, database, gap.gap_id, clock, explanation=why)
+            for gap in load_gaps(client, database, day, withdrawn=True)
+            if not gap.explanation and (why := explanation_of(gap, session_date, calendar, halts, settings.gaps))
+        ]
+    finally:
+        client.close()
+
+
+def explanation_of(
+    gap: LedgerGap, session_date: int, calendar: SessionCalendar, halts: Sequence[Halt], settings: GapSettings
+) -> str:
+    """halt, auction, holiday, half_day or closed; empty when nothing explains the gap, or when it is not over yet.
+
+    The calendar explains gaps of any kind that lie outside trading; halts and auctions explain only silence of symbols.
+    """
+    if gap.ts_to is None or any(gap.evidence.get(name) for name in LOSSES):
+        return ""
+    if not calendar.is_session(session_date):
+        return "holiday"
+    windows = calendar.windows(session_date)
+    if gap.ts_to <= windows[0].start or gap.ts_from >= windows[-1].end:
+        return "half_day" if gap.ts_from >= windows[-1].end and _is_half_day(session_date, calendar) else "closed"
+    if gap.cause != SYMBOL_SILENCE or not gap.symbols:
+        return ""
+    edge = round(settings.halt_edge_s * NS)
+    if all(_halted(name, gap.ts_from, gap.ts_to, halts, edge) for name in gap.symbols):
+        return "halt"
+    return "auction" if _in_auction(gap.ts_from, gap.ts_to, windows, round(settings.auction_s * NS)) else ""
+
+
+def _halted(symbol: str, ts_from: int, ts_to: int, halts: Sequence[Halt], edge: int) -> bool:
+    """The silence lies in a halt of the symbol, or in halts that follow each other, at most `edge` outside."""
+    reached = ts_from + edge
+    for halt in sorted((halt for halt in halts if halt.symbol == symbol), key=lambda halt: halt.ts_from):
+        if halt.ts_from <= reached and (halt.ts_to is None or halt.ts_to + edge > ts_from):
+            if halt.ts_to is None or halt.ts_to + edge >= ts_to:
+                return True
+            reached = max(reached, halt.ts_to + edge)
+    return False
+
+
+def _in_auction(ts_from: int, ts_to: int, windows: Sequence[Window], around: int) -> bool:
+    """The silence lies around the open or the close of regular trading."""
+    edges = [edge for window in windows if window.name == "regular" for edge in (window.start, window.end)]
+    return any(edge - around <= ts_from and ts_to <= edge + around for edge in edges)
+
+
+def _is_half_day(session_date: int, calendar: SessionCalendar) -> bool:
+    """Regular trading is shorter than on the sessions before and after."""
+
+    def length(number: int) -> int:
+        return sum(window.end - window.start for window in calendar.windows(number) if window.name == "regular")
+
+    others = (calendar.previous_session(session_date), calendar.next_session(session_date))
+    return length(session_date) < max(length(number) for number in others)
