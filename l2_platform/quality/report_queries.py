@@ -38,7 +38,6 @@ from l2_platform.warehouse.queries import TABLES
 FAILURES: Final = (ClickHouseError, L2Error, HTTPError, OSError)
 """What a statement fails with when the warehouse refuses it, is away, or ends in the middle."""
 MARKET: Final = tuple(name for name in TABLES if name != "feed_events")
-MOMENT: Final = "toUnixTimestamp64Nano(if(source = 'live', ts_recv, ifNull(ts_event, ts_recv)))"
 REASON_CHARS: Final = 300
 Found = TypeVar("Found")
 
@@ -120,8 +119,9 @@ class _Reader:
         rows: list[StoredRows] = []
         unread: dict[str, str] = {}
         for table in MARKET:
+            moment = f"toUnixTimestamp64Nano(if(source = 'live', ts_recv, ifNull({TABLES[table].time}, ts_recv)))"
             sql = f"""
-                SELECT stream, any(source), count(), uniqExactIf(symbol, symbol != ''), min({MOMENT}), max({MOMENT})
+                SELECT stream, any(source), count(), uniqExactIf(symbol, symbol != ''), min({moment}), max({moment})
                 FROM {self._database}.{table} WHERE session_date = {{day:Date}} GROUP BY stream ORDER BY stream"""  # noqa: S608 - names are ours
             try:
                 found = self.ask(sql)
