@@ -520,6 +520,38 @@ class QualitySettings(Section):
     """The least latency of ten minutes may differ from the day's by this, ms."""
     coverage_days: int = Field(default=10, ge=1, le=60)
     """Earlier session dates whose rows by symbol and hour are the usual."""
+    price_max: float = Field(default=1_000_000.0, gt=0, le=9e9)
+    """No price is over this, currency units."""
+    size_max: int = Field(default=100_000_000, ge=1, le=1 << 60)
+    """No size is over this, shares or contracts."""
+    prices_positive: bool = True
+    """Prices are over zero; False for spreads, and futures that may go below."""
+    volume_share: float = Field(default=0.0, ge=0, le=1)
+    """The sum of the sizes (C, E and O prints) may differ from the feed's running total by this share."""
+    gap_s: Seconds = 1.0
+    """An unexplained gap that was not repaired and is longer is an error, shorter a warning, s."""
+    silence_rows: float = Field(default=30.0, ge=5, le=10_000)
+    """A stream is silent when so many rows were due by its own rate …"""
+    silence_times: float = Field(default=5.0, ge=1, le=1000)
+    """… and no pause of the minute around is longer than the pause divided by this."""
+    book_level1_ms: float = Field(default=500.0, ge=0, le=60_000)
+    """The top of a good book must equal a Level 1 quote of the time around, ms."""
+    book_level1_share: float = Field(default=0.5, gt=0, le=1)
+    """When more of a symbol's compared books within one `episode_s` than this share differ it is a warning …"""
+    book_level1_least: int = Field(default=20, ge=1, le=100_000)
+    """… when so many were compared."""
+    split_ratio: float = Field(default=1.4, gt=1, le=1000)
+    """A first price that is so many times the last close, or that part of it, asks for a split or a wrong symbol."""
+    coverage_days_min: int = Field(default=3, ge=1, le=60)
+    """With fewer of them coverage is not judged."""
+    coverage_rows: float = Field(default=200.0, ge=1, le=1e9)
+    """Hours with fewer rows than this on average are too quiet to be judged."""
+    coverage_low: float = Field(default=0.2, gt=0, lt=1)
+    """Fewer rows than this part of the average are a warning; none at all an error."""
+    coverage_high: float = Field(default=5.0, gt=1, le=1000)
+    """More rows than so many times the average are a warning."""
+    cross_source_share: float = Field(default=0.002, ge=0, le=1)
+    """Minute closes of two vendors may differ by this share."""
 
 
 class ReportSettings(Section):
@@ -948,6 +980,11 @@ class Settings(BaseSettings):
     def jsonl_dir(self) -> Path:
         """`jsonl/live/<date>/`, and by source and stream for history and imports."""
         return self.home / "jsonl"
+
+    @property
+    def quality_dir(self) -> Path:
+        """`quality/<session date>/`: pages of audits."""
+        return self.home / "quality"
 
     @property
     def archive_dir(self) -> Path:

@@ -23,6 +23,7 @@ def audit(
         bool, typer.Option("--week", help="Every session date of its week, from Monday to the date.")
     ] = False,
     check: Annotated[list[str] | None, typer.Option("--check", help="Only this check; may be repeated.")] = None,
+    docs: Annotated[bool, typer.Option("--docs", help="Also write the pages of Great Expectations, and say where.")] = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="JSON, one object a session date; the default in a pipe.")
     ] = False,
@@ -33,7 +34,7 @@ def audit(
     """
     import datetime as dt
 
-    from l2_platform.cli.output import print_json, progress
+    from l2_platform.cli.output import note, print_json, progress
     from l2_platform.cli.times import session_date_from_text
     from l2_platform.clock import SystemClock
     from l2_platform.quality.audit import audit_date, chosen, dates_of_week
@@ -54,6 +55,10 @@ def audit(
     else:
         for result in results:
             _show(result)
+    if docs:
+        from l2_platform.quality.expectations import publish
+
+        note(f"pages: {publish(settings, results).index}")
     return 0 if all(result.outcome == "passed" for result in results) else 1
 
 

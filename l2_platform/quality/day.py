@@ -16,6 +16,7 @@ from l2_platform.market.sessions import ALWAYS_OPEN, SessionCalendar, load_calen
 from l2_platform.settings import Settings
 
 TABLES: Final = ("trades", "quotes", "depth_updates", "book_snapshots", "feed_events")
+EXTRA: Final = ("history_bars", "reconciliations")
 UNKNOWN_TABLE: Final = "UNKNOWN_TABLE"
 
 
@@ -70,6 +71,9 @@ class Day:
         """Windows of the calendar that the streams of this source have."""
         return self.import_hours if source == "import" else self.live_hours
 
+    extra: dict[str, int] = field(default_factory=dict)
+    """Rows of the date in tables that only some checks need; one that is not there has no entry."""
+
     @property
     def is_empty(self) -> bool:
         """No market table has a row."""
@@ -90,6 +94,10 @@ def look_at(client: Client, settings: Settings, session_date: date) -> Day:
         held = _held(client, settings.clickhouse.database, table, session_date)
         if held is not None:
             day.tables[table] = held
+    for table in EXTRA:
+        count = _count(client, settings.clickhouse.database, table, session_date)
+        if count is not None:
+            day.extra[table] = count
     day.earlier = _earlier(client, settings, session_date, day)
     return day
 
@@ -125,6 +133,17 @@ def _held(client: Client, database: str, table: str, session_date: date) -> list
     return [
         Held(str(stream), str(source), int(count), int(first), int(last)) for stream, source, count, first, last in rows
     ]
+
+
+def _count(client: Client, database: str, table: str, session_date: date) -> int | None:
+    """None when there is no such table."""
+    sql = f"SELECT count() FROM {database}.{table} WHERE session_date = {{day:Date}}"  # noqa: S608 - names are ours
+    try:
+        return int(client.query(sql, parameters={"day": session_date}).result_rows[0][0])
+    except ClickHouseError as error:
+        if is_missing(error):
+            return None
+        raise
 
 
 def is_missing(error: ClickHouseError) -> bool:

@@ -14,10 +14,11 @@ from typing import Any, Final
 from clickhouse_connect.driver.client import Client
 
 from l2_platform.quality.checks.rule import FRAGMENTS, Check, Statement
-from l2_platform.quality.day import Day, Held
+from l2_platform.quality.day import Day, Held, Hours
 from l2_platform.quality.findings import CheckResult, Finding
 from l2_platform.settings import QualitySettings
 
+MINUTE_NS: Final = 60_000_000_000
 LEVELS: Final = {1: "warn", 2: "error"}
 GROUPED: Final = """
 SELECT {stream:String} AS stream, symbol, if(level = 0 OR worth < if(level = 1, {least_warn:Float64}, {least_error:Float64})
@@ -63,6 +64,8 @@ class Runner:
         kept = self.day.settings.quality.findings_max
         result.findings.sort(key=lambda found: (found.severity != "error", -found.value))
         del result.findings[kept:]
+        if not result.looked and not check.none_is_fine:
+            result.outcome, result.message = "not_evaluated", "no row of the date is one that it judges"
         if result.found:
             result.outcome, result.severity = "failed", result.findings[0].severity
         return result
@@ -102,6 +105,7 @@ class Runner:
             "where": f"{where} AND {symbols}",
             "symbols": symbols,
             "late_minutes": str(late),
+            "dates": ", ".join(f"toDate('{earlier.isoformat()}')" for earlier in self.day.earlier) or "{day:Date}",
         }
         sql = Template(statement.sql).substitute(FRAGMENTS, **names)
         if statement.form == "rows":
@@ -124,7 +128,8 @@ class Runner:
             "last_ts": held.last_ns if held is not None else 0, "is_live": int(held is not None and held.source == "live"),
             "open_ns": hours.open_ns + margin if hours.open_ns else 0, "close_ns": hours.close_ns - margin if hours.open_ns else 0,
             "start_ns": hours.start_ns, "end_ns": hours.end_ns, "episode_ns": round(quality.episode_s * 1e9),
-            "least_span": round(getattr(quality, statement.span) * 1e9) if statement.span else 0,
+            "previous": self.day.earlier[0] if self.day.earlier else self.day.session_date, "days": float(max(len(self.day.earlier), 1)),
+            **minutes_of(hours, held), "least_span": round(getattr(quality, statement.span) * 1e9) if statement.span else 0,
             "tick_ids": int(feed.tick_id_rule != "none"), "tick_by_center": int(feed.tick_id_rule == "per_market_center"),
         }  # fmt: skip
 
@@ -152,6 +157,14 @@ class Runner:
     @property
     def _database(self) -> str:
         return self.day.settings.clickhouse.database
+
+
+def minutes_of(hours: Hours, held: Held | None) -> dict[str, int]:
+    """From which to which whole minute rows are expected; where the market never closes: between the first and the last."""
+    if held is None or not hours.open_ns:
+        return {"minutes_from": 0, "minutes_to": 0}
+    first, last = (held.first_ns, held.last_ns) if hours.always_open else (hours.open_ns, hours.close_ns)
+    return {"minutes_from": first - first % MINUTE_NS, "minutes_to": last - last % MINUTE_NS}
 
 
 def detail_of(text: str) -> Mapping[str, Any]:

@@ -29,6 +29,7 @@ ELSEWHERE = {
     "book_index.cache_bytes", "book_index.open_files_max", "reconcile.rows_max", "reconcile.read_bytes",
     "quality.findings_max", "quality.memory_bytes_max", "quality.latency_s_max",
     "report.gaps_max",
+    "quality.price_max", "quality.size_max",
 }  # fmt: skip
 """Sizes without a high-water mark: an input is refused whole, a file is begun anew, a check tells it, or the process ends first."""
 

@@ -35,7 +35,7 @@ COLUMNS = {
 
 def put_symbol(
     client: Client, symbol: str, place: int, plants: Plants | None = None, *, only: tuple[str, ...] = TABLES, day: date = DAY,
-    streams: tuple[str, str] = (LEVEL1, DEPTH), price: int = 100, source: str = "live", database: str = "l2",
+    streams: tuple[str, str] = (LEVEL1, DEPTH), price: int = 100, source: str = "live", database: str = "l2", at: str = "15:00:00",
 ) -> None:  # fmt: skip
     """The day of one symbol; `place` (0 to 99) keeps the seqs of symbols apart."""
     for number, table in enumerate(TABLES):
@@ -50,7 +50,7 @@ def put_symbol(
             SELECT {names_of(client, table, database)} FROM (
                 SELECT * {f"REPLACE ({replaced})" if replaced else ""} FROM (
                     SELECT number, '{stream}' AS stream, toDate('{day}') AS session_date, number * 400 + {place * 4 + number} + 1 AS seq,
-                        '{symbol}' AS symbol, toDateTime64('{day} 15:00:00', 9, 'UTC') + toIntervalSecond(number)
+                        '{symbol}' AS symbol, toDateTime64('{day} {at}', 9, 'UTC') + toIntervalSecond(number)
                         + toIntervalMillisecond({number * 10}) AS ts_recv, ts_recv - toIntervalMillisecond(5) AS ts_event,
                         '{source}' AS source, toDecimal64('0.01', 9) AS the_tick,
                         toDecimal64({price}, 9) + the_tick * abs(toInt64(number % 40) - 20) AS the_bid, the_bid + the_tick * 2 AS the_ask,

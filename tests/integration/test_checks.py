@@ -1,14 +1,17 @@
 """Every check on a clean symbol, which it must leave alone, and on a planted one, which it must name with its time."""
 
 from collections.abc import Iterator
+from datetime import date
 from pathlib import Path
 
 import pytest
+from clickhouse_connect.driver.client import Client
 
 from l2_platform.clock import SystemClock
 from l2_platform.quality.audit import audit_date
 from l2_platform.quality.findings import AuditResult, Finding
-from tests.integration.audit_rows import DAY, SECONDS, put_symbol, second
+from l2_platform.settings import QualitySettings, SessionSettings
+from tests.integration.audit_rows import DAY, DEPTH, LEVEL1, SECONDS, put_symbol, second
 from tests.integration.homes import Home
 from tests.integration.stored import make_home, warehouse
 
@@ -43,13 +46,30 @@ PLANTS: dict[str, tuple[str, str, float, float, dict[str, dict[str, str]]]] = {
         "ts_event": "ts_event - toIntervalHour(if(number BETWEEN 200 AND 250, 4, 0))"}}),
     "ahead": ("clocks_agree", "warn", 200, 250, {"trades": {
         "ts_event": "ts_event + toIntervalMillisecond(if(number BETWEEN 200 AND 250, 300, 0))"}}),
+    "dropped": ("counters_unbroken", "error", 899, 910, {"trades": {"where": "number NOT BETWEEN 900 AND 909"}}),
+    "dropped_too": ("volume_reconciled", "error", 899, 910, {"trades": {"where": "number NOT BETWEEN 900 AND 909"}}),
+    "halved": ("volume_reconciled", "error", 999, 1100, {"trades": {"size": "if(number BETWEEN 1000 AND 1099, intDiv(size, 2), size)"}}),
+    "zero_price": ("values_in_range", "error", 100, 100, {"trades": {"price": "if(number = 100, toDecimal64(0, 9), price)"}}),
+    "negative_quote": ("values_in_range", "error", 110, 110, {"quotes": {"bid": "if(number = 110, -bid, bid)"}}),
+    "huge": ("values_in_range", "error", 120, 120, {"depth_updates": {"size": "if(number = 120, size * 100000000, size)"}}),
+    "negative_level": ("values_in_range", "error", 130, 130, {"book_snapshots": {
+        "bid_px": "if(number = 130, arrayMap(x -> -x, bid_px), bid_px)"}}),
+    "no_time": ("rows_well_formed", "warn", 140, 140, {"trades": {"ts_event": "if(number = 140, NULL, ts_event)"}}),
+    "ragged": ("rows_well_formed", "error", 150, 150, {"book_snapshots": {"bid_sz": "if(number = 150, [toInt64(1)], bid_sz)"}}),
+    "tomorrow": ("calendar_kept", "error", 86_400 + 160, 86_400 + 170, {"quotes": {
+        "ts_recv": "ts_recv + toIntervalDay(if(number BETWEEN 160 AND 170, 1, 0))",
+        "ts_event": "ts_event + toIntervalDay(if(number BETWEEN 160 AND 170, 1, 0))"}}),
+    "apart": ("book_equals_level1", "warn", 600, 900, {"book_snapshots": {
+        "bid_px": "if(number BETWEEN 600 AND 899, arrayMap(x -> x - 3, bid_px), bid_px)"}}),
 }  # fmt: skip
 """Symbol → check, severity, first and last second, what is planted."""
 
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory, numba_cache: Path) -> Home:
-    return make_home(tmp_path_factory.mktemp("checks"), numba_cache)
+    found = make_home(tmp_path_factory.mktemp("checks"), numba_cache)
+    found.variables["L2_SESSION__CALENDAR"] = "always_open"
+    return found
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +87,110 @@ def audited(home: Home) -> Iterator[AuditResult]:
         put_symbol(client, "block_twice", 62)
         again = {"trades": {"where": "number BETWEEN 500 AND 509", "seq": "seq + 2"}}
         put_symbol(client, "block_twice", 62, again, only=("trades",))
+        put_others(client)
         yield audit_date(home.settings, DAY, SystemClock())
+
+
+def put_others(client: Client) -> None:
+    """What concerns a whole stream, two streams, two dates, or tables beside the market's."""
+    quiet = {"quotes": {"where": "number NOT BETWEEN 1000 AND 1039"}}
+    put_symbol(client, "paused", 70, quiet, only=("quotes",), streams=(OTHER, DEPTH))
+    for symbol, price in (("AAA", 100), ("split", 50)):
+        put_symbol(client, symbol, 0 if symbol == "AAA" else 71, price=price, day=BEFORE)
+    put_symbol(client, "split", 71)
+    put_symbol(client, "AAA", 0, only=("trades",), streams=(VENDOR, DEPTH), source="import")
+    put_symbol(client, "dearer", 72)
+    put_symbol(client, "dearer", 72, only=("trades",), streams=(VENDOR, DEPTH), source="import", price=101)
+    for symbol, more, price in (("AAA", 0, 0), ("more_volume", 1, 0), ("higher", 0, 1)):
+        if symbol != "AAA":
+            put_symbol(client, symbol, 73 + price)
+        client.command(BARS.format(symbol=symbol, more=more, price=price))
+    for symbol, explanation, state, begin in (
+        ("lost", "", "", 500), ("halted", "halt", "", 600), ("mended", "", "repaired", 700), ("quiet", "quiet", "", 800),
+    ):  # fmt: skip
+        client.command(GAP.format(
+            symbol=symbol, explanation=explanation, state=state, cause="symbol_silence" if symbol == "quiet" else "disconnect",
+            begin=second(begin), end=second(begin + 90),
+        ))  # fmt: skip
+    put_symbol(client, "halted", 76)
+    put_symbol(client, "lost", 77)
+    client.command(f"""INSERT INTO l2.feed_events (stream, session_date, seq, ordinal, symbol, ts_recv, source, kind, detail, raw)
+        VALUES ('{LEVEL1}', '{DAY}', 7, 0, 'garbled', fromUnixTimestamp64Nano({second(77)}, 'UTC'), 'live', 'quarantine', '{{}}', 'x')""")
+    client.command("""INSERT INTO l2.universe_events SELECT arrayJoin(['AAA', 'never']), 'g', 1, 1, toDateTime64('2026-01-01', 9, 'UTC'),
+        now64(9)""")
+    names = "session_date, stream, table, store, state, rows_journal, rows_store, missing, ts_written"
+    client.command(f"""INSERT INTO l2.reconciliations ({names}) VALUES ('{DAY}', '{LEVEL1}', 'quotes', 'jsonl', 'equal', 9, 9, 0, now64(9)),
+        ('{DAY}', '{LEVEL1}', 'trades', 'jsonl', 'different', 9, 7, 2, now64(9))""")
+
+
+OTHER, VENDOR = "iqfeed-level1-1", "alphavantage-trades-import-00000001"
+BEFORE = date(2026, 3, 5)
+BARS = """INSERT INTO l2.history_bars (stream, session_date, seq, symbol, source, interval_s, ts_begin, ts_recv, open, high, low,
+    close, volume,
+        total_volume, trade_count)
+    SELECT 'iqfeed-bars-history', session_date, rowNumberInAllBlocks() + 1, symbol, 'history', 60, ts_begin, ts_begin, open,
+        high + {price}, low,
+        close, volume + {more}, -1, trade_count
+    FROM l2.bars_1m WHERE session_date = '2026-03-06' AND symbol = '{symbol}' AND source = 'live'"""
+GAP = """INSERT INTO l2.gap_events (gap_id, stream, session_date, seq, ordinal, source, symbols, ts_from, ts_to, cause, evidence,
+    repair_source,
+        rows_recovered, residual, explanation, repair_state, state, seq_before, version, ts_written)
+    VALUES ('{symbol}', 'iqfeed-level1-0', '2026-03-06', 7, 1, 'live', ['{symbol}'], fromUnixTimestamp64Nano({begin}, 'UTC'),
+        fromUnixTimestamp64Nano({end}, 'UTC'), '{cause}', '{{}}', '', 0, '', '{explanation}', '{state}', 'closed', 6, 1, now64(9,
+        'UTC'))"""
+OTHERS = {
+    "silence_explained": ("", "error", 999, 1040), "no_overnight_jump": ("split", "warn", 0, 1),
+    "sources_agree": ("dearer", "warn", 0, 1800),
+    "bars_equal_history more": ("more_volume", "error", 0, 1800), "bars_equal_history higher": ("higher", "error", 0, 1800),
+    "gaps_explained": ("lost", "error", 500, 590), "halts_hold": ("halted", "error", 600, 690), "no_incidents": ("garbled", "warn", 77, 77),
+    "symbols_there": ("never", "error", None, None), "stores_equal": ("", "error", None, None),
+}  # fmt: skip
+"""Check (and what else tells cases apart) → symbol, severity, first and last second."""
+
+
+@pytest.mark.parametrize("case", OTHERS)
+def test_what_concerns_more_than_rows_of_a_symbol_is_found(audited: AuditResult, case: str) -> None:
+    symbol, severity, first, last = OTHERS[case]
+    found = [item for item in findings_of(audited, case.split(maxsplit=1)[0]) if item.symbol == symbol]
+    assert found, [check for check in audited.checks if check.name == case.split(maxsplit=1)[0]]
+    assert {item.severity for item in found} == {severity}
+    if first is not None:
+        assert second(first) - 10**9 <= min(item.ts_from or 0 for item in found)
+        assert max(item.ts_to or 0 for item in found) <= second(last) + 10**9
+
+
+def test_only_what_is_wrong_is_found_beside_the_rows(audited: AuditResult) -> None:
+    for name, symbols in {
+        "gaps_explained": {"lost"}, "halts_hold": {"halted"}, "no_overnight_jump": {"split"},
+        "bars_equal_history": {"more_volume", "higher"}, "symbols_there": {"never"}, "sources_agree": {"dearer"},
+    }.items():  # fmt: skip
+        assert {item.symbol for item in findings_of(audited, name)} == symbols, name
+    silences = findings_of(audited, "silence_explained")
+    assert [item.stream for item in silences] == [OTHER], "the other streams have no pause, the quiet symbol is explained"
+
+
+def test_a_calendar_with_hours_expects_every_minute_of_them(home: Home, audited: AuditResult) -> None:
+    settings = home.settings.model_copy(update={"session": SessionSettings(calendar="XNYS")})
+    found = findings_of(audit_date(settings, DAY, SystemClock(), ["calendar_kept"]), "calendar_kept")
+    missing = sorted((item.ts_from or 0, item.ts_to or 0) for item in found if item.stream == DEPTH and not item.symbol)
+    assert missing == [(second(-1800), second(0)), (second(1800), second(6 * 3600))], "from the open, to the close"
+
+
+def test_coverage_is_that_of_the_dates_before(home: Home, audited: AuditResult) -> None:
+    with warehouse(home.settings) as client:
+        for number in (10, 11, 12, 13):
+            day = date(2026, 3, number)
+            for place, symbol in enumerate(("steady", "thinner", "gone")):
+                plant = {"quotes": {"where": "number < 200"}} if symbol == "thinner" and number == 13 else {}
+                if symbol != "gone" or number != 13:
+                    put_symbol(client, symbol, place, plant, only=("quotes",), day=day)
+            for at in ("14:00:00", "16:00:00"):
+                put_symbol(client, "edge", 10 + int(at[:2]), only=("quotes",), day=day, at=at)
+    settings = home.settings.model_copy(update={"quality": QualitySettings(coverage_days=3)})
+    result = audit_date(settings, date(2026, 3, 13), SystemClock(), ["coverage_steady"])
+    found = findings_of(result, "coverage_steady")
+    assert {(item.symbol, item.severity) for item in found} == {("thinner", "warn"), ("gone", "error")}
+    assert {item.ts_from for item in found} == {second(7 * 86_400)}
 
 
 def findings_of(result: AuditResult, check: str) -> list[Finding]:
@@ -76,11 +199,9 @@ def findings_of(result: AuditResult, check: str) -> list[Finding]:
 
 def test_clean_symbols_have_no_finding(audited: AuditResult) -> None:
     assert audited.stored
-    assert [found for check in audited.checks for found in check.findings if found.symbol in (*CLEAN, "")] == []
+    assert [found for check in audited.checks for found in check.findings if found.symbol in CLEAN] == []
     looked = {check.name: check.looked for check in audited.checks}
-    symbols = len(CLEAN) + len(PLANTS) + 3
-    assert looked["book_not_crossed"] == symbols * SECONDS
-    assert looked["key_once"] == symbols * SECONDS * 4 + 2 + 10, "every row of every table, those that are there twice too"
+    assert looked["book_not_crossed"] == (len(CLEAN) + len(PLANTS) + 3 + 6) * SECONDS, "every snapshot of every symbol"
 
 
 @pytest.mark.parametrize("symbol", PLANTS)

@@ -6,7 +6,8 @@ from typing import Final
 from l2_platform.quality.checks.rule import MARKET, Check, Statement, require_any_of
 
 _KEYS: Final = """
-SELECT {stream:String} AS stream, symbol, 0 AS level, count() AS looked, 0 AS flagged, 0 AS ts_from, 0 AS ts_to, 0 AS seq_from, 0 AS seq_to,
+SELECT {stream:String} AS stream, symbol, 0 AS level, count() AS looked, 0 AS flagged, 0 AS ts_from, 0 AS ts_to, 0 AS seq_from,
+    0 AS seq_to,
        0. AS value, '' AS detail
 FROM $database.$table WHERE $where GROUP BY symbol
 UNION ALL
@@ -32,7 +33,8 @@ KEYS: Final = {
     for table, columns in _COLUMNS.items()
 }
 PRINTS: Final = """
-SELECT {stream:String} AS stream, symbol, 0 AS level, count() AS looked, 0 AS flagged, 0 AS ts_from, 0 AS ts_to, 0 AS seq_from, 0 AS seq_to,
+SELECT {stream:String} AS stream, symbol, 0 AS level, count() AS looked, 0 AS flagged, 0 AS ts_from, 0 AS ts_to, 0 AS seq_from,
+    0 AS seq_to,
        0. AS value, '' AS detail
 FROM $database.trades WHERE $where GROUP BY symbol
 UNION ALL

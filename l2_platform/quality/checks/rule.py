@@ -82,8 +82,8 @@ class Check:
     statements: tuple[Statement, ...]
     unfit: Callable[[Day], str] = nothing_missing
     """Why there is nothing that it could judge on this date; empty: there is."""
-    empty_too: bool = False
-    """It judges a date without any row, too."""
+    none_is_fine: bool = False
+    """No row to judge is what it hopes for; otherwise it is then not evaluated."""
 
 
 def require_stream_of(*tables: str) -> Callable[[Day], str]:

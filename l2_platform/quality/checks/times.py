@@ -49,7 +49,8 @@ SELECT {stream:String} AS stream, '' AS symbol, abs(least_ms - usual_ms) > {drif
 FROM (
     SELECT held, begin, till, least_ms, quantileExact(0.5)(least_ms) OVER () AS usual_ms
     FROM (
-        SELECT intDiv(toUnixTimestamp64Nano(ts_recv), 600000000000) AS slice, count() AS held, min(toUnixTimestamp64Nano(ts_recv)) AS begin,
+        SELECT intDiv(toUnixTimestamp64Nano(ts_recv), 600000000000) AS slice, count() AS held,
+        min(toUnixTimestamp64Nano(ts_recv)) AS begin,
                max(toUnixTimestamp64Nano(ts_recv)) AS till,
                quantileTDigest(0.02)((toUnixTimestamp64Nano(ts_recv) - toUnixTimestamp64Nano(assumeNotNull(ts_event))) / 1e6) AS least_ms
         FROM $database.quotes WHERE $where AND ts_event IS NOT NULL AND snapshot = 0 GROUP BY slice HAVING held >= 100
@@ -65,7 +66,8 @@ CHECKS: Final = (
     ),
     Check(
         "clocks_agree", 8, "quotes",
-        "Live rows are received after their event and soon, and the least latency of ten minutes stays that of the day; imports have none.",
+        "Live rows are received after their event and soon, and the least latency of ten minutes stays that of the day; imports have"
+        " none.",
         "FINRA Rule 6820: 50 ms between business clocks", "error", ("zone_s", "latency_negative_ms", "latency_s_max", "drift_ms"),
         (*(Statement(table, LATENCIES[table], sources=("live",)) for table in LATENCIES),
          Statement("quotes", DRIFT, form="groups", by_symbols=False, sources=("live",), warn="drift_ms")),
