@@ -255,7 +255,7 @@ class Oracle:
         expected: dict[str, list[tuple[Any, ...]]] = {}
         dates = list_dates(self._journal, self._stream)
         for date in dates:
-            pipeline = make_pipeline(self._stream, self._settings)
+            pipeline = make_pipeline(self._stream, self._settings, symbol_gaps=True)
             pipeline.begin_date(date, segment_context(self._journal, self._stream, date))
             reader = JournalReader(self._journal, self._stream, date)
             encoder = NativeEncoder()

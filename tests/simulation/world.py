@@ -337,7 +337,7 @@ class World:
             follower = Follower(
                 STREAM, sink, JournalSource(own.journal_dir, own.run_dir / "durable" / STREAM),
                 CheckpointStore(own.checkpoint_dir / "clickhouse" / STREAM, 2, calls),
-                lambda: make_pipeline(STREAM, own), settings=own.delivery, clock=self.clock, writer=beside, saver=beside,
+                lambda: make_pipeline(STREAM, own, symbol_gaps=True), settings=own.delivery, clock=self.clock, writer=beside, saver=beside,
             )  # fmt: skip
             worker.follower = follower
             while True:
