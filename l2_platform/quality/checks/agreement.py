@@ -74,24 +74,34 @@ FROM (
                countIf(quoted.begin > 0 AND quoted.begin <= probes.ts + {book_level1_ms:Float64} * 1e6
                        AND quoted.till >= probes.ts - {book_level1_ms:Float64} * 1e6) AS hits
         FROM (
-            SELECT symbol, max(place) AS seq, argMax(at, place) AS ts, argMax(bid_px[1], place) AS bid, argMax(ask_px[1], place) AS ask
+            SELECT symbol, bid, ask, begin, till, arrayJoin(range(
+                       toUInt64(intDiv(begin - {book_level1_ms:Float64} * 1e6, 60000000000)),
+                       toUInt64(intDiv(least(till, {close_ns:Int64}) + {book_level1_ms:Float64} * 1e6, 60000000000) + 1))) AS minute
+            FROM (
+                SELECT symbol, bid, ask, begin,
+                       leadInFrame(begin, 1, 9000000000000000000) OVER (PARTITION BY symbol ORDER BY place
+                                                                        ROWS BETWEEN CURRENT ROW AND 1 FOLLOWING) AS till
+                FROM (SELECT symbol, (stream, seq) AS place, assumeNotNull(bid) AS bid, assumeNotNull(ask) AS ask, $moment AS begin
+                      FROM $database.quotes
+                      WHERE session_date = {day:Date} AND source = 'live' AND $symbols AND quotes.bid IS NOT NULL
+                        AND quotes.ask IS NOT NULL)
+            )
+        ) AS quoted
+        RIGHT JOIN (
+            SELECT symbol, max(place) AS seq, argMax(at, place) AS ts, argMax(bid_px[1], place) AS bid,
+                   argMax(ask_px[1], place) AS ask, intDiv(max(at), 60000000000) AS minute
             FROM (SELECT symbol, book_snapshots.seq AS place, bid_px, ask_px, $moment AS at FROM $database.book_snapshots
                   WHERE $where AND trust = 'good' AND notEmpty(bid_px) AND notEmpty(ask_px))
             WHERE at >= {open_ns:Int64} AND at < {close_ns:Int64}
             GROUP BY symbol, intDiv(at, 5000000000)
-        ) AS probes
-        LEFT JOIN (
-            SELECT symbol, bid, ask, begin, leadInFrame(begin, 1, 9000000000000000000) OVER (PARTITION BY symbol ORDER BY place
-                       ROWS BETWEEN CURRENT ROW AND 1 FOLLOWING) AS till
-            FROM (SELECT symbol, (stream, seq) AS place, assumeNotNull(bid) AS bid, assumeNotNull(ask) AS ask, $moment AS begin
-            FROM $database.quotes
-                  WHERE session_date = {day:Date} AND source = 'live' AND $symbols AND quotes.bid IS NOT NULL AND quotes.ask IS NOT NULL)
-        ) AS quoted ON probes.symbol = quoted.symbol AND probes.bid = quoted.bid AND probes.ask = quoted.ask
+        ) AS probes ON probes.symbol = quoted.symbol AND probes.minute = quoted.minute AND probes.bid = quoted.bid
+                   AND probes.ask = quoted.ask
         GROUP BY symbol, seq
     )
     GROUP BY symbol, episode
 )"""
-"""One book in five seconds; a quote fits when it had the same top and was there within the tolerance of the book's time."""
+"""One book in five seconds; a quote fits when it had the same top and was there within the tolerance of the book's time.
+Quotes are cut into minutes, since a price comes back all day; the few books, not the quotes, are kept in memory."""
 STORES: Final = """
 SELECT stream, '' AS symbol, if(last_state IN ('equal', 'healed', 'off'), 0, 2) AS level, rows_looked AS looked, if(level = 0, 0,
     off) AS flagged,
