@@ -58,6 +58,7 @@ def build_definitions(settings: Settings, overrides: Mapping[str, Any] | None = 
     measure_day = build_measure_job(measured)
     jobs: list[Any] = [build_control_job(workers), build_roll_job(), measure_day, build_replay_job()]
     assets, plans, sensors = [*measured], _plans_of_health(), list[dg.SensorDefinition]()
+    judge = plans[0].job
     assets.append(build_dagster_storage(settings, clock))
     if settings.clickhouse.enabled:
         rebuilt, dated = build_rebuild_asset(partitions, [dg.AssetKey("journal")]), _dated_assets(settings, partitions, measured, clock)
@@ -92,7 +93,7 @@ def build_definitions(settings: Settings, overrides: Mapping[str, Any] | None = 
         jobs=[*jobs, *(plan.job for plan in plans)],
         sensors=[
             build_collector_supervisor(settings, workers, clock),
-            build_new_date_sensor(settings, measure_day, partitions, clock),
+            build_new_date_sensor(settings, measure_day, judge, partitions, clock),
             *build_notifying_sensors(settings, clock),
             *sensors,
         ],

@@ -67,15 +67,16 @@ def _read_cursor(cursor: str | None) -> dict[str, Any]:
 
 
 def build_new_date_sensor(
-    settings: Settings, job: UnresolvedAssetJobDefinition, partitions: dg.DailyPartitionsDefinition, clock: Clock
-) -> dg.SensorDefinition:
-    """Requests `measure_day` as soon as a session date has bytes, so that no page stays empty for an hour."""
+    settings: Settings, job: UnresolvedAssetJobDefinition, judge: UnresolvedAssetJobDefinition,
+    partitions: dg.DailyPartitionsDefinition, clock: Clock,
+) -> dg.SensorDefinition:  # fmt: skip
+    """Requests `measure_day`, and the verdict, as soon as a session date has bytes, so that no page stays empty for an hour."""
 
     @dg.sensor(
         name="new_session_date",
-        description="A session date got its first bytes: measures it, and the date before it a last time.",
+        description="A session date got its first bytes: measures it, the date before it a last time, and judges the platform.",
         minimum_interval_seconds=LOOK_S,
-        job=job,
+        jobs=[job, judge],
         default_status=dg.DefaultSensorStatus.RUNNING,
     )
     def new_session_date(context: dg.SensorEvaluationContext) -> dg.SensorResult:
@@ -90,10 +91,12 @@ def build_new_date_sensor(
         recorded = [day.isoformat() for day in recorded_dates(settings.journal_dir)]
         wanted, cursor = dates_to_measure(now_ns, current, recorded, context.cursor)
         requests = [
-            dg.RunRequest(run_key=run_key, partition_key=key)
+            dg.RunRequest(run_key=run_key, partition_key=key, job_name=job.name)
             for run_key, key in wanted
             if partitions.has_partition_key(key)
         ]
+        if wanted:
+            requests.append(dg.RunRequest(run_key=f"{current}:judged", job_name=judge.name))
         return dg.SensorResult(run_requests=requests, cursor=cursor)
 
     return new_session_date

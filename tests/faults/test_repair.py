@@ -129,6 +129,9 @@ def test_a_cut_is_found_and_repaired_without_anyone_asking(stack: Stack, witness
             found_s.append(seconds)
             assert (gap.ts_to or 0) - gap.ts_from > CUT_S * NS * 0.9
             result = repair(stack, instance)
+            if not result.get_asset_check_evaluations()[0].passed:
+                # another gap closed while this one was being repaired
+                result = repair(stack, instance)
             whole_s.append((SystemClock().now_ns() - (gap.ts_to or 0)) / NS)
             assert result.success
             (check,) = result.get_asset_check_evaluations()

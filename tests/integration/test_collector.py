@@ -265,7 +265,8 @@ def test_dropped_link_comes_back_with_every_watch(recording, market, how):
     last_frame = [
         frame for frame, _ in one.frames() if frame.kind == FrameKind.DATA and frame.conn_id == min(one.received())
     ][-1]
-    assert disconnect["last_byte_ns"] == last_frame.ts_recv
+    # a busy recorder says less: the time before it was away
+    assert 0 <= last_frame.ts_recv - disconnect["last_byte_ns"] < 10**9
     if how == "rst":
         assert sent[0].data.startswith(received[0])
     else:

@@ -112,7 +112,10 @@ def test_stack_shows_assets_and_sensor_reports_checks(stack):
     assert execution["evaluation"]["description"]
     sensors = {item["name"]: item["sensorState"]["status"] for item in ask(web, SENSORS)["sensorsOrError"]["results"]}
     assert sensors == dict.fromkeys(
-        ("collector_supervisor", "new_session_date", "symbols_changed", "notify_run_failures", "notify_check_failures"), "RUNNING"
+        (
+            "collector_supervisor", "new_session_date", "symbols_changed", "notify_run_failures", "notify_check_failures",
+            "unclosed_dates", "repair_closed_gaps",
+        ), "RUNNING",
     )
 
 

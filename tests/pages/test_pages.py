@@ -44,7 +44,7 @@ def browser() -> Iterator[Browser]:
 def test_screen_shows_what_it_promises(room: ControlRoom, browser: Browser, screen: Screen) -> None:
     browser.errors.clear()
     browser.go(room.url + screen.path)
-    text = browser.wait_for(*screen.words, seconds=180)
+    text = browser.wait_for(*screen.words, seconds=360)
     assert not [words for words in ERRORS if words in text]
     assert not browser.errors
 
