@@ -35,7 +35,8 @@ def check_states(instance: dg.DagsterInstance, keys: Iterable[dg.AssetCheckKey])
     found = instance.event_log_storage.get_latest_asset_check_execution_by_key(list(keys))
     states = []
     for key, record in found.items():
-        evaluation = record.evaluation
+        # a check that a run has only planned so far has its plan in this place
+        evaluation = record.evaluation if isinstance(record.evaluation, dg.AssetCheckEvaluation) else None
         if evaluation is not None:
             passed = record.status == AssetCheckExecutionRecordStatus.SUCCEEDED
             serious, message = evaluation.severity == dg.AssetCheckSeverity.ERROR, evaluation.description or ""

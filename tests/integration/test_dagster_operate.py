@@ -120,6 +120,19 @@ def test_pruning_removes_what_is_old_and_keeps_the_newest_evidence(instance):
     assert (again.runs, again.events, again.evaluations) == (0, 0, 0)
 
 
+def test_checks_that_a_run_has_only_planned_are_not_judged_yet(instance):
+    key, seen = dg.AssetCheckKey(dg.AssetKey("watched"), "fine"), []
+
+    @dg.asset(check_specs=[dg.AssetCheckSpec("fine", asset="watched")])
+    def watched(context: dg.AssetExecutionContext):
+        seen.append(check_states(context.instance, [key]))
+        return dg.MaterializeResult(check_results=[dg.AssetCheckResult(check_name="fine", passed=True)])
+
+    assert dg.materialize([watched], instance=instance).success
+    assert seen == [[]]
+    assert [(state.name, state.passed) for state in check_states(instance, [key])] == [("watched:fine", True)]
+
+
 def test_pruning_keeps_ticks_that_asked_for_something_longer(instance):
     now_ns = SystemClock().now_ns()
     for days, status in ((2, TickStatus.SKIPPED), (2, TickStatus.SUCCESS), (0, TickStatus.SKIPPED), (31, TickStatus.SUCCESS)):
