@@ -20,6 +20,7 @@ DEFAULTS = {
     "control_collector": ("action: start", "- simulator"), "roll_symbols": ("group: demo", "- SYM050"),
 }  # fmt: skip
 """What the launchpad of a job shows before anything is typed."""
+VERDICT = '{ assetOrError(assetKey: {path: ["platform_health"]}) { ... on Asset { assetMaterializations(limit: 1) { runId } } } }'
 WORKER, ASSET = "collector-iqfeed-admin-0", "collectors/iqfeed-admin-0"
 COLOURS = "[...document.querySelectorAll('span, div, a')].filter(e => e.innerText === 'Materialized').map(e => getComputedStyle(e).color)"
 """Colours of the states in the catalog: rgb(…)."""
@@ -31,6 +32,8 @@ STATES = "{ sensorsOrError(repositorySelector: {%s}) { ... on Sensors { results 
 def room(tmp_path_factory: pytest.TempPathFactory, numba_cache: Path) -> Iterator[ControlRoom]:
     with control_room(tmp_path_factory.mktemp("pages"), numba_cache) as found:
         measure_today(found)
+        # an open page does not show what came after it was loaded
+        found.until("the first verdict", lambda: found.ask(VERDICT)["assetOrError"]["assetMaterializations"], 360)
         yield found
 
 
