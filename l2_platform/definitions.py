@@ -19,29 +19,29 @@ from l2_platform.assets.jobs import build_control_job, build_measure_job
 from l2_platform.assets.journal import build_journal_asset
 from l2_platform.assets.partitions import build_partitions
 from l2_platform.assets.platform_health import build_platform_health
+from l2_platform.assets.proofs import build_proof_assets
 from l2_platform.assets.rebuild import build_rebuild_asset, build_rebuild_job
 from l2_platform.assets.replay import build_replay_job
-from l2_platform.assets.reviews import (
-    build_dagster_storage,
-    build_day_report,
-    build_monthly_review,
-    build_weekly_review,
-)
+from l2_platform.assets.reviews import build_dagster_storage, build_monthly_review, build_weekly_review
 from l2_platform.assets.rollout import build_roll_job
+from l2_platform.assets.table_checks import build_table_checks
 from l2_platform.assets.tables import build_table_assets
 from l2_platform.assets.universe import build_calendar_asset, build_universe_asset
+from l2_platform.assets.weekly_audit import build_weekly_audit
 from l2_platform.assets.worker_checks import build_worker_checks
 from l2_platform.assets.workers import Worker, build_manager_spec, build_worker_specs, list_workers
 from l2_platform.clock import Clock, SystemClock
 from l2_platform.resources.history import HistoryResource
 from l2_platform.resources.journal import JournalResource
 from l2_platform.resources.process_manager import ProcessManagerResource
+from l2_platform.resources.proofs import ProofsResource
 from l2_platform.resources.repairs import RepairsResource
 from l2_platform.resources.session_dates import SessionDatesResource
 from l2_platform.resources.warehouse import WarehouseResource
 from l2_platform.sensors.closing import build_unclosed_sensor
 from l2_platform.sensors.measuring import build_hourly_schedule, build_new_date_sensor, build_symbols_sensor
 from l2_platform.sensors.notifying import build_notifying_sensors
+from l2_platform.sensors.proving import build_proving_sensor
 from l2_platform.sensors.repairing import build_repair_sensor
 from l2_platform.sensors.schedules import CLOSE_RUN_S_MAX, Plan, asset_job, build_schedule, close_cron
 from l2_platform.sensors.supervisor import build_collector_supervisor
@@ -55,16 +55,18 @@ def build_definitions(settings: Settings, overrides: Mapping[str, Any] | None = 
     workers = list_workers(settings)
     partitions = build_partitions(settings, clock.now_ns())
     measured = _measured_assets(settings, workers, partitions)
-    measure_day = build_measure_job(measured)
+    checks = build_table_checks() if settings.clickhouse.enabled else []
+    measure_day = build_measure_job(measured, checks)
     jobs: list[Any] = [build_control_job(workers), build_roll_job(), measure_day, build_replay_job()]
     assets, plans, sensors = [*measured], _plans_of_health(), list[dg.SensorDefinition]()
     judge = plans[0].job
     assets.append(build_dagster_storage(settings, clock))
     if settings.clickhouse.enabled:
-        rebuilt, dated = build_rebuild_asset(partitions, [dg.AssetKey("journal")]), _dated_assets(settings, partitions, measured, clock)
+        rebuilt, dated = build_rebuild_asset(partitions, [dg.AssetKey("journal")]), _dated_assets(partitions, measured, clock)
         assets += [rebuilt, *dated, build_universe_asset(settings, clock), build_calendar_asset(settings, clock)]
         assets += [build_weekly_review(settings), build_monthly_review(settings)]
-        jobs += [build_rebuild_job(rebuilt), build_close_job(dated[0])]
+        close_day = build_close_job(dated[0])
+        jobs += [build_rebuild_job(rebuilt), close_day]
         backfilled = build_backfill_asset(build_history_partitions(settings, clock.now_ns()))
         assets, jobs = [*assets, backfilled], [*jobs, build_backfill_job(backfilled)]
         repaired = build_gap_repairs_asset(partitions, [dg.AssetKey("trades")])
@@ -74,22 +76,28 @@ def build_definitions(settings: Settings, overrides: Mapping[str, Any] | None = 
             build_symbols_sensor(settings), build_unclosed_sensor(settings, partitions, clock),
             build_repair_sensor(settings, repair_gaps, partitions, clock),
         ]  # fmt: skip
+        tables = [dg.AssetKey(name) for name in names_of(measured) if name != "journal"]
+        proofs = build_proof_assets(partitions, tables)
+        assets += [*proofs, build_weekly_audit()]
         books = ["book_index"] if any("-depth-" in stream for stream in settings.streams) else []
-        plans += _plans_of_days(settings, [*names_of(measured), "closed_day", *books, "archive"], clock)
+        plans += _plans_of_days(settings, [*names_of(measured), "closed_day", *books, "archive"], checks, clock)
+        plans += _plans_of_proofs(names_of(proofs), checks)
+        sensors.append(build_proving_sensor([_job(plans, "daily_close"), close_day], _job(plans, "daily_proofs")))
     assets.append(build_book_index_asset(partitions, [dg.AssetKey("closed_day")] if settings.clickhouse.enabled else []))
-    promised = [key for asset in assets for key in asset.check_keys]
+    promised = [key for judged in [*assets, *checks] for key in judged.check_keys]
     assets.append(build_platform_health(settings, workers, promised, clock))
     resources: dict[str, Any] = {
         "warehouse": WarehouseResource(settings=settings),
         "history": HistoryResource(settings=settings),
         "journal": JournalResource(settings=settings),
         "process_manager": ProcessManagerResource(settings=settings),
+        "proofs": ProofsResource(settings=settings),
         "repairs": RepairsResource(settings=settings),
         "session_dates": SessionDatesResource(settings=settings),
     }
     return dg.Definitions(
         assets=[*build_worker_specs(workers, settings), build_manager_spec(settings), *assets],
-        asset_checks=build_worker_checks(workers, settings, clock),
+        asset_checks=[*build_worker_checks(workers, settings, clock), *checks],
         jobs=[*jobs, *(plan.job for plan in plans)],
         sensors=[
             build_collector_supervisor(settings, workers, clock),
@@ -118,13 +126,13 @@ def _measured_assets(
 
 
 def _dated_assets(
-    settings: Settings, partitions: dg.DailyPartitionsDefinition, measured: list[dg.AssetsDefinition], clock: Clock
+    partitions: dg.DailyPartitionsDefinition, measured: list[dg.AssetsDefinition], clock: Clock
 ) -> list[dg.AssetsDefinition]:
-    """What is made of a session date that ended: closed first, then archived and reported."""
+    """What is made of a session date that ended: closed first, then archived."""
     tables = [dg.AssetKey(name) for name in names_of(measured) if name != "journal"]
     closed = build_close_asset(partitions, tables)
     archive = build_archive_asset(partitions, [*tables, *closed.keys], clock)
-    return [closed, archive, build_day_report(settings, partitions, clock)]
+    return [closed, archive]
 
 
 def names_of(assets: list[dg.AssetsDefinition]) -> list[str]:
@@ -147,20 +155,17 @@ def _plans_of_health() -> list[Plan]:
     ]  # fmt: skip
 
 
-def _plans_of_days(settings: Settings, closing: list[str], clock: Clock) -> list[Plan]:
+def _plans_of_days(settings: Settings, closing: list[str], checks: list[dg.AssetChecksDefinition], clock: Clock) -> list[Plan]:
     margin = f"{settings.close.margin_s / 60:.0f} minutes after the session date ended"
     return [
         Plan(
             "daily_close", close_cron(settings, clock.now_ns()),
             f"{margin}: measures it, closes it (delivered, sealed, rebuilt where needed, recorded), indexes its books, archives it. "
             "Closed days: nothing.",
-            asset_job("daily_close", closing, "A date that ended: journal, tables, bars, closed_day, books, archive.", CLOSE_RUN_S_MAX),
+            asset_job(
+                "daily_close", closing, "A date that ended: journal, tables, bars, closed_day, books, archive.", CLOSE_RUN_S_MAX, but=checks
+            ),
             dated=True,
-        ),
-        Plan(
-            "daily_health", "30 3 * * *",
-            "03:30: report of the last session date: rows and gaps. Closed days do nothing.",
-            asset_job("daily_health", ["day_report"], "One session date: rows beside the date before, and every gap."), dated=True,
         ),
         Plan(
             "daily_records", "20 3 * * *", "03:20: records symbols that changed, and the sessions of the year ahead.",
@@ -175,6 +180,25 @@ def _plans_of_days(settings: Settings, closing: list[str], clock: Clock) -> list
             asset_job("review_month", ["monthly_review"], "Growth by session date, and the dates that are left."),
         ),
     ]  # fmt: skip
+
+
+def _plans_of_proofs(proofs: list[str], checks: list[dg.AssetChecksDefinition]) -> list[Plan]:
+    proving = "A closed date: gaps, stores (healed), completeness, checks, then the page and the health of each table."
+    return [
+        Plan(
+            "daily_proofs", "30 3 * * *",
+            "03:30: proves the last session date when sensor prove_closed_dates did not (its close failed). Closed days do nothing.",
+            asset_job("daily_proofs", proofs, proving, CLOSE_RUN_S_MAX, also=checks), dated=True, made="day_report",
+        ),
+        Plan(
+            "weekly_audit", "0 10 * * 0", "Sundays 10:00: judges every session date of the week again, with what was repaired.",
+            asset_job("audit_week", ["weekly_audit"], "Every check over each session date of the week.", CLOSE_RUN_S_MAX),
+        ),
+    ]  # fmt: skip
+
+
+def _job(plans: list[Plan], name: str) -> Any:
+    return next(plan.job for plan in plans if plan.name == name)
 
 
 defs = build_definitions(load_settings())

@@ -557,10 +557,6 @@ class QualitySettings(Section):
 class ReportSettings(Section):
     """The daily report of a session date."""
 
-    gap_s: float = Field(default=1.0, ge=0, le=3600)
-    """Gaps longer than this are told one by one; unexplained they make the date degraded, s."""
-    gap_long_s: float = Field(default=300.0, ge=0, le=86_400)
-    """Gaps longer than this are told apart; unexplained they turn the checks of the table red, s."""
     rows: int = Field(default=10, ge=1, le=200)
     """Rows of each table of the page; what is left out is counted. With more it no longer fits on two sheets of paper."""
     symbols: int = Field(default=20, ge=1, le=200)

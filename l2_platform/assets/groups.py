@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from l2_platform.assets.archive import GROUP as ARCHIVE
+from l2_platform.assets.proofs import QUALITY
 from l2_platform.assets.workers import COLLECT, RECORD, TABLES
 
 OPERATE: Final = "operate"
@@ -16,5 +17,6 @@ GROUPS: Final[Mapping[str, str]] = {
     RECORD: "the journal, and the processes that deliver it",
     TABLES: "market tables and bars of the warehouse, by session date",
     ARCHIVE: "session dates that are over: closed, their books indexed, archived as Parquet",
+    QUALITY: "what proves a session date: gaps, stores, completeness, checks, and the page that tells it",
 }
 """Group → what is in it."""

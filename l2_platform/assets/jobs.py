@@ -1,6 +1,7 @@
 """Jobs: `control_collector` (start, stop, restart …; every intervention is a run that can be read later) and `measure_day`."""
 
 import difflib
+from collections.abc import Sequence
 from typing import Final
 
 import dagster as dg
@@ -98,11 +99,14 @@ def build_control_job(workers: list[Worker]) -> dg.JobDefinition:
     return control_collector
 
 
-def build_measure_job(assets: list[dg.AssetsDefinition]) -> UnresolvedAssetJobDefinition:
-    """Job `measure_day`: the journal, then every table, of one session date."""
+def build_measure_job(
+    assets: list[dg.AssetsDefinition], but: Sequence[dg.AssetChecksDefinition]
+) -> UnresolvedAssetJobDefinition:
+    """Job `measure_day`: the journal, then every table, of one session date; `but`: checks that only a date that is over can keep."""
+    chosen: dg.AssetSelection = dg.AssetSelection.assets(*assets)
     return dg.define_asset_job(
         "measure_day",
-        selection=dg.AssetSelection.assets(*assets),
+        selection=chosen - dg.AssetSelection.checks(*but) if but else chosen,
         description="Measures and checks the journal and every table of one session date; changes nothing.",
         executor_def=dg.in_process_executor,
         tags={"dagster/max_runtime": str(MEASURE_RUN_S_MAX)},

@@ -1,4 +1,4 @@
-"""Assets made by schedules that look back: `day_report`, `weekly_review`, `monthly_review`, and `dagster_storage` (pruning).
+"""Assets made by schedules that look back: `weekly_review`, `monthly_review`, and `dagster_storage` (pruning).
 
 What does not belong here: when they run (`sensors/schedules.py`), closing a date (`close.py`).
 """
@@ -11,7 +11,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from l2_platform.assets.failures import TRANSIENT_RETRY, explained_failures
 from l2_platform.assets.groups import OPERATE
-from l2_platform.assets.partitions import date_of, key_date, number_of
+from l2_platform.assets.partitions import date_of
 from l2_platform.assets.plots import bytes_text, markdown_table
 from l2_platform.assets.workers import OWNER
 from l2_platform.clock import Clock
@@ -22,64 +22,14 @@ from l2_platform.operations.verdict import judge_room
 from l2_platform.resources.pruning import Pruned, prune
 from l2_platform.resources.warehouse import WarehouseResource
 from l2_platform.settings import Settings
-from l2_platform.warehouse.gaps import gaps_of
-from l2_platform.warehouse.queries import TABLES, bytes_of_dates, table_facts, table_parts
+from l2_platform.warehouse.queries import bytes_of_dates, table_parts
 
-WHOLE, ROOM, GAPLESS = "journal_is_whole", "room_lasts", "no_gaps"
+WHOLE, ROOM = "journal_is_whole", "room_lasts"
 WEEK_DATES: Final = 5
 """Session dates of a weekly review."""
 MONTH_DATES: Final = 21
 """Session dates of a monthly review."""
 FINDINGS_SHOWN: Final = 20
-
-
-def build_day_report(settings: Settings, partitions: dg.DailyPartitionsDefinition, clock: Clock) -> dg.AssetsDefinition:
-    """Asset `day_report`."""
-
-    @dg.asset(
-        name="day_report",
-        description=(
-            "One session date the morning after: rows of every table beside those of the date before, and every gap with its length and "
-            "cause. When red: data is missing, the message says how much; l2 gaps lists it, l2 backfill may fetch it."
-        ),
-        group_name=OPERATE, owners=[OWNER], kinds={"clickhouse"}, partitions_def=partitions, deps=[dg.AssetKey("closed_day")],
-        retry_policy=TRANSIENT_RETRY,
-        check_specs=[dg.AssetCheckSpec(GAPLESS, asset="day_report", description="Nothing is missing on the date.")],
-    )  # fmt: skip
-    def day_report(context: dg.AssetExecutionContext, warehouse: WarehouseResource) -> dg.MaterializeResult:  # type: ignore[type-arg]  # as its neighbours
-        day = key_date(context.partition_key)
-        before = max((date for date in _recorded(settings) if date < number_of(day)), default=None)
-        with explained_failures(f"day_report {day}"):
-            client = warehouse.client()
-            try:
-                gaps = gaps_of(client, warehouse.database, day, clock.now_ns())
-                dates = [day] if before is None else [day, date_of(before)]
-                counts = {
-                    (name, date): table_facts(client, warehouse.database, shape, date).total
-                    for name, shape in TABLES.items()
-                    for date in dates
-                }
-            finally:
-                client.close()
-        rows = [(name, *(found.rows if (found := counts[name, date]) else 0 for date in dates)) for name in TABLES]
-        lost = sum(seconds for _, _, seconds, _ in gaps)
-        longest = max((seconds for _, _, seconds, _ in gaps), default=0.0)
-        severity = dg.AssetCheckSeverity.ERROR if longest > settings.gaps.error_s else dg.AssetCheckSeverity.WARN
-        named = [(stream, "open" if is_open else "over", round(seconds, 1), cause) for stream, is_open, seconds, cause in gaps]
-        text = "No gap." if not gaps else f"{len(gaps)} gaps, {lost:,.1f} s together; l2 gaps --date {day} lists them."
-        return dg.MaterializeResult(
-            metadata={
-                "rows": dg.MetadataValue.md(markdown_table(("table", *(str(date) for date in dates)), rows)),
-                "gaps": _table(("stream", "now", "seconds", "cause"), named[:FINDINGS_SHOWN]),
-                "gap_count": dg.MetadataValue.int(len(gaps)), "gap_seconds": dg.MetadataValue.float(round(lost, 3)),
-                "look": dg.MetadataValue.md(f"`l2 gaps --date {day}`"),
-            },
-            check_results=[
-                dg.AssetCheckResult(check_name=GAPLESS, passed=longest <= settings.gaps.warn_s, severity=severity, description=text)
-            ],
-        )  # fmt: skip
-
-    return day_report
 
 
 def build_weekly_review(settings: Settings) -> dg.AssetsDefinition:

@@ -10,7 +10,6 @@ from typing import Final
 from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import ClickHouseError
 
-from l2_platform.collectors.importing import calendar_of_imports
 from l2_platform.errors import InputError
 from l2_platform.market.sessions import ALWAYS_OPEN, SessionCalendar, load_calendar
 from l2_platform.settings import Settings
@@ -87,6 +86,9 @@ def number_of(session_date: date) -> int:
 
 def look_at(client: Client, settings: Settings, session_date: date) -> Day:
     """Ask the warehouse what there is of a date; raise ClickHouse errors other than a missing table."""
+    # it loads compiled code, and the declarations of checks are read where there is none
+    from l2_platform.collectors.importing import calendar_of_imports
+
     live, imports = (_calendar(settings, name) for name in (settings.calendar_name, calendar_of_imports(settings)))
     day = Day(session_date, settings, _hours(live, settings.calendar_name, session_date),
               _hours(imports, calendar_of_imports(settings), session_date))  # fmt: skip

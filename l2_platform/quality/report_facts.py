@@ -10,7 +10,7 @@ from typing import Final, Generic, TypeVar
 
 from l2_platform.market.sessions import Window
 from l2_platform.quality.ledger import LedgerGap
-from l2_platform.settings import ReportSettings
+from l2_platform.settings import GapSettings
 
 Value = TypeVar("Value")
 TOLD: Final = "not evaluated: "
@@ -18,7 +18,7 @@ TOLD: Final = "not evaluated: "
 
 @dataclass(frozen=True, slots=True)
 class Part(Generic[Value]):
-    """One part of a report: its value, or why there is none."""
+    """One part of a report: its value, or why there is none; a reason beside a value says what of it was not looked at."""
 
     value: Value | None = None
     reason: str = ""
@@ -173,6 +173,8 @@ class Audit:
     checks: list[AuditedCheck]
     worst: list[FoundRows]
     """Findings, errors first, bounded."""
+    absent: tuple[str, ...] = ()
+    """Declared checks that did not run on the date."""
 
     def of(self, *outcomes: str, severity: str = "") -> list[AuditedCheck]:
         """Checks that ended so; `severity`: only those of that severity."""
@@ -230,7 +232,7 @@ class DayFacts:
     """Zone of the times on the page: the exchange's, or UTC for a market that never closes."""
     windows: list[Window]
     now_ns: int
-    bounds: ReportSettings
+    bounds: GapSettings
     recorded: Part[Recorded]
     closed: Part[Closed]
     gaps: Part[list[LedgerGap]]

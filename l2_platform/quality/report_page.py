@@ -106,8 +106,8 @@ def gap_counts(facts: DayFacts) -> dict[str, float]:
         return {}
     lengths = [(gap, length_s(gap, facts)) for gap in facts.gaps.value]
     return {
-        "all": len(lengths), "short": sum(seconds > facts.bounds.gap_s for _, seconds in lengths),
-        "long": sum(seconds > facts.bounds.gap_long_s for _, seconds in lengths),
+        "all": len(lengths), "short": sum(seconds > facts.bounds.warn_s for _, seconds in lengths),
+        "long": sum(seconds > facts.bounds.error_s for _, seconds in lengths),
         "unexplained": sum(is_unexplained(gap) for gap, _ in lengths),
         "explained": sum(bool(gap.explanation) for gap, _ in lengths),
         "repaired": sum(gap.repair_state in FIXED for gap, _ in lengths),
@@ -125,7 +125,7 @@ def _gap_rows(facts: DayFacts, clock: Callable[[int], str], most: int) -> dict[s
     gaps = [
         gap
         for gap in facts.gaps.value or []
-        if length_s(gap, facts) > facts.bounds.gap_s or gap.cause == "missing_prints"
+        if length_s(gap, facts) > facts.bounds.warn_s or gap.cause == "missing_prints"
     ]
     gaps.sort(key=lambda gap: (not is_unexplained(gap), -length_s(gap, facts), gap.ts_from))
     shown = [_gap_row(gap, facts, clock) for gap in gaps[:most]]
@@ -136,7 +136,7 @@ def _gap_row(gap: LedgerGap, facts: DayFacts, clock: Callable[[int], str]) -> di
     seconds, state = length_s(gap, facts), gap_state(gap)
     why = gap.explanation.replace("_", " ") or ("unexplained" if state == "unexplained" else "")
     return {
-        "from": clock(gap.ts_from), "length": seconds_text(seconds), "long": seconds > facts.bounds.gap_long_s, "stream": gap.stream,
+        "from": clock(gap.ts_from), "length": seconds_text(seconds), "long": seconds > facts.bounds.error_s, "stream": gap.stream,
         "symbols": _symbols(gap), "cause": gap.cause.replace("_", " "), "state": state, "why": why,
         "repair": gap.repair_state.replace("_", " ") or "not tried", "residual": gap.residual, "open": gap.state == "open",
     }  # fmt: skip

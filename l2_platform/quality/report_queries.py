@@ -15,7 +15,8 @@ from urllib3.exceptions import HTTPError
 from l2_platform.clock import Clock
 from l2_platform.errors import L2Error
 from l2_platform.market.sessions import Window, load_calendar
-from l2_platform.quality.ledger import load_gaps
+from l2_platform.quality.checks import CHECKS
+from l2_platform.quality.ledger import LedgerGap, load_gaps
 from l2_platform.quality.report_course import read_course, read_heat
 from l2_platform.quality.report_facts import (
     Audit,
@@ -83,7 +84,7 @@ def evaluated(read: Callable[[], Found]) -> Part[Found]:
 
 def _without(settings: Settings, day: date, zone: str, windows: list[Window], now_ns: int, reason: str) -> DayFacts:
     parts: list[Part[Any]] = [Part(reason=reason) for _ in range(8)]
-    return DayFacts(day, zone, windows, now_ns, settings.report, *parts)
+    return DayFacts(day, zone, windows, now_ns, settings.gaps, *parts)
 
 
 class _Reader:
@@ -99,10 +100,10 @@ class _Reader:
         names = [symbol.symbol for symbol in completeness.value.worst] if completeness.value else []
         bounds = self._settings.report
         return DayFacts(
-            self._day, zone, windows, clock.now_ns(), bounds,
+            self._day, zone, windows, clock.now_ns(), self._settings.gaps,
             recorded=evaluated(self.recorded),
             closed=evaluated(self.closed),
-            gaps=evaluated(lambda: load_gaps(self._client, self._database, self._day, limit=bounds.gaps_max)),
+            gaps=self.gaps(),
             completeness=completeness,
             audit=evaluated(self.audit),
             stores=evaluated(self.stores),
@@ -113,6 +114,14 @@ class _Reader:
     def ask(self, sql: str, parameters: Mapping[str, Any] | None = None) -> Sequence[Sequence[Any]]:
         """Rows of a query; `{day:Date}` is the session date."""
         return self._client.query(sql, parameters={"day": self._day, **(parameters or {})}).result_rows
+
+    def gaps(self) -> Part[list[LedgerGap]]:
+        """The ledger; a reason beside a value says that it is not all."""
+        most = self._settings.report.gaps_max
+        found = evaluated(lambda: load_gaps(self._client, self._database, self._day, limit=most + 1))
+        if found.value is None or len(found.value) <= most:
+            return found
+        return Part(found.value[-most:], f"only the newest {most:,} gaps were looked at (L2_REPORT__GAPS_MAX)")
 
     def recorded(self) -> Recorded:
         """What is stored now. A table that cannot be read is named; raise when none can."""
@@ -202,6 +211,7 @@ class _Reader:
         runs = f"""
             SELECT check, run_id, looked, flagged, findings, severity, outcome, message, toUnixTimestamp64Nano(ts_written) AS written
             FROM {self._database}.audit_runs WHERE session_date = {{day:Date}} ORDER BY ts_written DESC LIMIT 1 BY check"""  # noqa: S608 - names are ours
+        declared = [check.name for check in CHECKS]
         rows = self.ask(runs)
         if not rows:
             raise NotEvaluatedError(f"the audit did not run: `l2 audit {self._day}`")
@@ -223,8 +233,10 @@ class _Reader:
                 str(row[0]), int(row[2]), int(row[3]), int(row[4]), str(row[5]), str(row[6]), str(row[7]), int(row[8])
             )
             for row in sorted(rows, key=lambda row: str(row[0]))
+            if str(row[0]) in declared
         ]
-        return Audit(checks, worst)
+        ran = {check.name for check in checks}
+        return Audit(checks, worst, tuple(name for name in declared if name not in ran))
 
     def stores(self) -> list[ComparedStore]:
         """The newest comparison of each stream, table and store."""

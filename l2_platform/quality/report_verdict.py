@@ -4,8 +4,8 @@ A part that was not evaluated can never make a date better; a date is complete o
 does not belong here: reading the parts (report_queries), how they look (report_page).
 """
 
-from dataclasses import dataclass
-from typing import Final, Literal
+from dataclasses import dataclass, replace
+from typing import Any, Final, Literal
 
 from l2_platform.quality.ledger import LedgerGap
 from l2_platform.quality.report_facts import Audit, Completeness, DayFacts, Part
@@ -72,7 +72,7 @@ def lost_s(gap: LedgerGap, facts: DayFacts) -> float:
 
 def is_lost(gap: LedgerGap, facts: DayFacts) -> bool:
     """Unexplained, and long enough to be told; prints that are missing by the feed's counters are lost however short the time is."""
-    return is_unexplained(gap) and (lost_s(gap, facts) > facts.bounds.gap_s or gap.cause == "missing_prints")
+    return is_unexplained(gap) and (lost_s(gap, facts) > facts.bounds.warn_s or gap.cause == "missing_prints")
 
 
 def judge_day(facts: DayFacts) -> Verdict:
@@ -120,11 +120,17 @@ def _unknown(facts: DayFacts) -> list[Todo]:
     ]  # fmt: skip
     found = [Todo(f"{name}: {part.text}", command) for name, part, command in parts if not part.known]
     found += [Todo(f"{name}: {text}", command) for name, text, command in _stale(facts)]
+    if facts.gaps.known and facts.gaps.reason:
+        found.append(Todo(f"gaps: not evaluated: {facts.gaps.reason}", f"l2 gaps --date {day}"))
     recorded, audit = facts.recorded.value, facts.audit.value
     if recorded is not None:
         found += [
             Todo(f"table {table}: not evaluated: {reason}", "l2 status") for table, reason in recorded.unread.items()
         ]
+    if audit is not None and audit.absent:
+        named = ", ".join(audit.absent[:3])
+        text = f"the audit: not evaluated: {counted(len(audit.absent), 'check')} did not run ({named})"
+        found.append(Todo(text, f"l2 audit {day}"))
     if audit is not None:
         blind = audit.of("not_evaluated", severity="error")
         found += [Todo(f"check {check.name}: not evaluated: {check.message}", f"l2 audit {day}") for check in blind]
@@ -140,6 +146,16 @@ def _not_compared(facts: DayFacts) -> list[Todo]:
         return []
     text = f"{len(unknown)} tables or files of the stores: not evaluated: {unknown[0]}"
     return [Todo(text, f"l2 reconcile {facts.session_date}")]
+
+
+def without_stale(facts: DayFacts) -> DayFacts:
+    """The same with the parts left out that are older than the newest close."""
+    names = {"completeness": "completeness", "the audit": "audit", "the stores": "stores"}
+    told = {
+        names[name]: Part[Any](reason=f"it is older than the newest close: {command}")
+        for name, _, command in _stale(facts)
+    }
+    return replace(facts, **told)
 
 
 def _stale(facts: DayFacts) -> list[tuple[str, str, str]]:

@@ -16,6 +16,7 @@ from l2_platform.assets.partitions import date_of
 from l2_platform.clock import Clock
 from l2_platform.errors import InputError
 from l2_platform.market.sessions import load_calendar
+from l2_platform.resources.evidence import materialized_partitions
 from l2_platform.settings import Settings
 
 RUN_S_MAX: Final = 1800
@@ -32,6 +33,8 @@ class Plan:
     job: Any
     dated: bool = False
     """Its run is for the last session date that ended."""
+    made: str = ""
+    """An asset: a date that it was made of already is passed over."""
 
 
 def ended_session(settings: Settings, now_ns: int, margin_s: float) -> int | None:
@@ -43,10 +46,16 @@ def ended_session(settings: Settings, now_ns: int, margin_s: float) -> int | Non
         return None
 
 
-def asset_job(name: str, assets: Sequence[str], description: str, run_s_max: int = RUN_S_MAX) -> Any:
-    """A job over assets, in order of their dependencies, in one process."""
+def asset_job(
+    name: str, assets: Sequence[str], description: str, run_s_max: int = RUN_S_MAX, *,
+    also: Sequence[dg.AssetChecksDefinition] = (), but: Sequence[dg.AssetChecksDefinition] = (),
+) -> Any:  # fmt: skip
+    """A job over assets and their checks, in order of their dependencies, in one process; `also` and `but`: checks of other definitions."""
+    chosen: dg.AssetSelection = dg.AssetSelection.assets(*assets)
+    chosen = chosen | dg.AssetSelection.checks(*also) if also else chosen
+    chosen = chosen - dg.AssetSelection.checks(*but) if but else chosen
     return dg.define_asset_job(
-        name, selection=dg.AssetSelection.assets(*assets), description=description, executor_def=dg.in_process_executor,
+        name, selection=chosen, description=description, executor_def=dg.in_process_executor,
         tags={"dagster/max_runtime": str(run_s_max)},
     )  # fmt: skip
 
@@ -71,6 +80,8 @@ def build_schedule(
         folder = f"{ended:08d}"
         if not any((settings.journal_dir / stream / folder).is_dir() for stream in settings.streams):
             return dg.SkipReason(f"nothing was recorded on {key}: nothing to do")
+        if plan.made and key in materialized_partitions(context.instance, plan.made):
+            return dg.SkipReason(f"asset {plan.made} has {key} already")
         # the same date is not asked for twice: closed days ask again for the last session, and are passed over
         return dg.RunRequest(run_key=f"{plan.name}:{key}", partition_key=key)
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from clickhouse_connect.driver.client import Client
 
+from l2_platform.quality.checks import CHECKS
 from tests.integration.audit_rows import DAY as CLEAN
 from tests.integration.audit_rows import DEPTH, LEVEL1, put_symbol
 
@@ -36,14 +37,13 @@ def put_close(client: Client, day: date, rows: int, at: str, **changes: Any) -> 
 
 
 def put_audit(client: Client, day: date, at: str = "22:00:00", **failed: int) -> None:
-    """An audit of three checks; `failed`: check → findings of severity error."""
-    names = ("book_not_crossed", "quote_not_stale", "key_once")
+    """An audit of every check; `failed`: check → findings of severity error."""
     put(client, "audit_runs", *({
         "run_id": f"a-{day}", "session_date": day, "check": name, "looked": 7200, "flagged": failed.get(name, 0),
         "findings": failed.get(name, 0), "severity": "error" if name in failed else "",
         "outcome": "failed" if name in failed else "passed", "message": "", "seconds": 0.1,
         "ts_written": f"{day} {at}",
-    } for name in names))  # fmt: skip
+    } for name in (check.name for check in CHECKS)))  # fmt: skip
     for name, count in failed.items():
         put(client, "findings", {
             "run_id": f"a-{day}", "check": name, "stream": DEPTH, "session_date": day, "symbol": "<b>&EVIL", "severity": "error",

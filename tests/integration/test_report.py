@@ -11,6 +11,7 @@ from clickhouse_connect.driver.client import Client
 
 from l2_platform.clock import SystemClock
 from l2_platform.errors import InputError
+from l2_platform.quality.checks import CHECKS
 from l2_platform.quality.report import DayReport, report_path, write_report
 from l2_platform.settings import Settings
 from l2_platform.warehouse.start import read_record, record_path
@@ -61,7 +62,7 @@ def test_a_clean_day_says_so_with_its_numbers(settings: Settings, client: Client
     rows = {row["table"]: (row["rows"], row["before"], row["symbols"], row["bounds"][0]) for row in made.as_dict()["tables"]}
     assert rows["trades"] == (3600, 3500, 2, "10:00:00")
     assert made.facts.gaps.need()[0].explanation == "halt"
-    for text in ("complete", "1 explained", "0 unexplained", "<svg", "halt", "Nothing.", "3 passed"):
+    for text in ("complete", "1 explained", "0 unexplained", "<svg", "halt", "Nothing.", f"{len(CHECKS)} passed"):
         assert text in page
     assert "not evaluated" not in page
 
@@ -134,6 +135,18 @@ def test_proofs_from_before_the_newest_close_do_not_count(settings: Settings, cl
     assert report(settings, number_of(CLEAN))[0].verdict.ok
 
 
+def test_an_audit_of_some_checks_is_no_audit(settings: Settings, client: Client) -> None:
+    where = f"session_date = '{CLEAN}' AND check = 'key_once'"
+    client.command(f"CREATE TABLE l2.kept ENGINE = Memory AS SELECT * FROM l2.audit_runs WHERE {where}")
+    client.command(f"ALTER TABLE l2.audit_runs DELETE WHERE {where} SETTINGS mutations_sync = 2")
+    try:
+        made, page = report(settings, number_of(CLEAN))
+    finally:
+        client.command("INSERT INTO l2.audit_runs SELECT * FROM l2.kept")
+    assert made.verdict.word == "not evaluated"
+    assert "1 check did not run (key_once)" in page
+
+
 def test_a_page_of_thousands_of_symbols_and_gaps_stays_small(settings: Settings, client: Client) -> None:
     day = "2026-03-10"
     client.command(f"""INSERT INTO l2.trades (stream, session_date, seq, symbol, ts_event, ts_recv, source, price, size)
@@ -149,6 +162,10 @@ def test_a_page_of_thousands_of_symbols_and_gaps_stays_small(settings: Settings,
     assert made.as_dict()["gaps"]["unexplained"] == 3000
     assert len(page) < 400_000
     assert "and 2,990 more" in page
+    few = settings.model_copy(update={"report": settings.report.model_copy(update={"gaps_max": 1000})})
+    cut, _ = report(few, number_of(day))
+    assert cut.as_dict()["gaps"]["all"] == 1000
+    assert any("only the newest 1,000 gaps were looked at" in item.what for item in cut.verdict.todo)
 
 
 def test_a_warehouse_that_ends_in_the_middle_or_is_away_is_a_stated_result(

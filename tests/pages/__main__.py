@@ -10,13 +10,19 @@ import tempfile
 import time
 from pathlib import Path
 
+from l2_platform.clock import SystemClock
+from l2_platform.quality.report import write_report
 from tests.conftest import NUMBA_CACHE
+from tests.integration.recorded_days import end_warehouse
+from tests.integration.reported_days import BAD, put_bad, put_clean
+from tests.integration.stored import make_home, warehouse
 from tests.pages.browser import Browser
 from tests.pages.control_room import ControlRoom, control_room, measure_today
 from tests.pages.screens import SCREENS
 
 FOLDER = Path(__file__).parents[2] / "docs" / "screenshots"
 BYTES_MAX = 250_000
+REPORT_SIZE = (1000, 1400)
 DRAWN_S = 2.0
 """Words come before lines and plots, s."""
 
@@ -39,6 +45,23 @@ def take_pictures(url: str, folder: Path) -> list[str]:
                 wrong.append(f"{file} has {file.stat().st_size} bytes, more than {BYTES_MAX}")
             sys.stdout.write(f"{file} {file.stat().st_size // 1000} kB\n")
     return wrong
+
+
+def picture_of_report(folder: Path) -> None:
+    """`report.png`: the daily report of a date in which much went wrong."""
+    with tempfile.TemporaryDirectory(prefix="l2-report-") as place:
+        home = make_home(Path(place) / "h", NUMBA_CACHE)
+        try:
+            with warehouse(home.settings) as client:
+                put_clean(client)
+                put_bad(client)
+                made = write_report(home.settings, int(f"{BAD:%Y%m%d}"), SystemClock())
+        finally:
+            end_warehouse(home.settings)
+        with Browser(REPORT_SIZE) as browser:
+            browser.go(made.path.as_uri())
+            browser.wait_for("Coverage")
+            browser.picture(folder / "report.png")
 
 
 def fill(room: ControlRoom, minutes: float) -> None:
@@ -64,6 +87,7 @@ def main() -> int:
         ):
             fill(room, chosen.minutes)
             wrong = take_pictures(room.url, chosen.folder)
+        picture_of_report(chosen.folder)
     sys.stdout.writelines(f"wrong: {line}\n" for line in wrong)
     return 1 if wrong else 0
 

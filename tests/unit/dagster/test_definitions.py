@@ -19,6 +19,7 @@ from l2_platform.errors import ConfigError
 from l2_platform.monitoring.desired import read_desired
 from l2_platform.monitoring.heartbeat import Heartbeat, Lease
 from l2_platform.monitoring.symbols_file import demo_symbols, edit_symbols, with_removed, write_symbols
+from l2_platform.quality.checks import CHECKS as DECLARED
 from l2_platform.settings import Settings
 
 ROOT = Path(__file__).parents[3]
@@ -55,7 +56,8 @@ def test_definitions_load_for_every_kind_of_settings(tmp_path, changes):
 def test_every_asset_tells_what_it_is_and_who_owns_it(definitions):
     specs = definitions.resolve_all_asset_specs()
     assert {spec.key.to_user_string() for spec in specs} == TABLES | BARS | {
-        "universe", "session_calendar", "platform_health", "dagster_storage", "day_report", "weekly_review", "monthly_review",
+        "universe", "session_calendar", "platform_health", "dagster_storage", "day_report", "gaps", "reconciliation",
+        "completeness", "quality_audit", "weekly_audit", "weekly_review", "monthly_review",
         "archive", "backfilled_day", "rebuilt_tables", "closed_day", "book_index", "gap_repairs",
         "journal", "warehouse", "deliveries/clickhouse", "deliveries/jsonl", "services/sealer", "feeds/simulator",
         "services/process_manager", "collectors/iqfeed-depth-0", "collectors/iqfeed-level1-0", "collectors/iqfeed-admin-0",
@@ -82,10 +84,29 @@ def test_checks_are_where_the_promises_are(definitions):
     closed = {("closed_day", name) for name in ("everything_is_delivered", "journal_is_sealed", "tables_agree_with_journal")}
     expected |= {(view, "bars_are_sound") for view in BARS}
     expected |= {("platform_health", name) for name in PROMISES}
-    reviews = {("day_report", "no_gaps"), ("weekly_review", "journal_is_whole")}
+    reviews = {("weekly_review", "journal_is_whole")}
     reviews |= {(name, "room_lasts") for name in ("weekly_review", "monthly_review")}
+    proven = {
+        ("gaps", "every_gap_is_explained"), ("reconciliation", "stores_are_equal"), ("completeness", "every_symbol_is_complete"),
+        ("quality_audit", "checks_find_no_error"), ("day_report", "date_is_proven"), ("weekly_audit", "week_is_sound"),
+    }  # fmt: skip
+    market = ("trades", "quotes", "depth_updates", "book_snapshots")
+    proven |= {(table, name) for table in market for name in ("no_unexplained_gaps", "equals_journal")}
+    proven |= {(table, "equals_files") for table in market if table != "depth_updates"}
+    proven |= {("trades", "prints_complete"), ("book_snapshots", "books_trusted")}
+    proven |= {(check.table, check.name) for check in DECLARED}
     alone = {("journal", "is_recorded"), ("backfilled_day", "nothing_failed"), ("gap_repairs", "every_gap_is_repaired")}
-    assert found == expected | closed | reviews | alone
+    assert found == expected | closed | reviews | proven | alone
+
+
+def test_only_proofs_evaluate_the_health_of_tables(definitions):
+    """The jobs that measure run hourly and on the running date, of which nothing is proven yet."""
+    proofs = {("trades", "equals_journal"), ("quotes", "no_unexplained_gaps"), ("book_snapshots", "books_trusted")}
+    for job, has in (("daily_proofs", True), ("measure_day", False), ("daily_close", False)):
+        keys = definitions.resolve_job_def(job).asset_layer.executable_asset_keys, definitions.resolve_job_def(job).asset_layer.asset_graph
+        found = {(key.asset_key.to_user_string(), key.name) for key in keys[1].asset_check_keys}
+        assert (proofs <= found) is has, job
+        assert has or not proofs & found, job
 
 
 def test_groups_follow_each_other_without_a_circle(definitions):
@@ -109,16 +130,17 @@ def test_lineage_follows_the_flow(definitions):
 def test_sensors_and_schedules_run_without_a_click(definitions):
     assert {sensor.name for sensor in definitions.sensors} == {
         "collector_supervisor", "new_session_date", "symbols_changed", "notify_run_failures", "notify_check_failures",
-        "unclosed_dates", "repair_closed_gaps",
+        "unclosed_dates", "repair_closed_gaps", "prove_closed_dates",
     }  # fmt: skip
     assert {schedule.name: schedule.cron_schedule for schedule in definitions.schedules} == {
-        "measure_day_hourly": "5 * * * *", "platform_health": "*/15 * * * *", "daily_close": "30 0 * * *", "daily_health": "30 3 * * *",
+        "measure_day_hourly": "5 * * * *", "platform_health": "*/15 * * * *", "daily_close": "30 0 * * *", "daily_proofs": "30 3 * * *",
+        "weekly_audit": "0 10 * * 0",
         "daily_records": "20 3 * * *", "prune": "40 3 * * *", "weekly_review": "0 9 * * 6", "monthly_review": "0 10 1 * *",
     }  # fmt: skip
     assert {job.name for job in definitions.jobs} == {
         "control_collector", "roll_symbols", "measure_day", "replay_day", "backfill_day", "rebuild", "close_day", "repair_gaps",
         "judge_platform", "prune", "daily_close",
-        "daily_health", "daily_records", "review_week", "review_month",
+        "daily_proofs", "audit_week", "daily_records", "review_week", "review_month",
     }  # fmt: skip
     assert all(sensor.default_status is dg.DefaultSensorStatus.RUNNING for sensor in definitions.sensors)
     assert all(schedule.default_status is dg.DefaultScheduleStatus.RUNNING for schedule in definitions.schedules)
