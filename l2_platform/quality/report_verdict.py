@@ -5,7 +5,7 @@ does not belong here: reading the parts (report_queries), how they look (report_
 """
 
 from dataclasses import dataclass, replace
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 from l2_platform.quality.ledger import LedgerGap
 from l2_platform.quality.report_facts import Audit, Completeness, DayFacts, Part
@@ -150,12 +150,14 @@ def _not_compared(facts: DayFacts) -> list[Todo]:
 
 def without_stale(facts: DayFacts) -> DayFacts:
     """The same with the parts left out that are older than the newest close."""
-    names = {"completeness": "completeness", "the audit": "audit", "the stores": "stores"}
-    told = {
-        names[name]: Part[Any](reason=f"it is older than the newest close: {command}")
-        for name, _, command in _stale(facts)
-    }
-    return replace(facts, **told)
+    reasons = {name: f"it is older than the newest close: {command}" for name, _, command in _stale(facts)}
+    if "completeness" in reasons:
+        facts = replace(facts, completeness=Part(reason=reasons["completeness"]))
+    if "the audit" in reasons:
+        facts = replace(facts, audit=Part(reason=reasons["the audit"]))
+    if "the stores" in reasons:
+        facts = replace(facts, stores=Part(reason=reasons["the stores"]))
+    return facts
 
 
 def _stale(facts: DayFacts) -> list[tuple[str, str, str]]:
