@@ -114,7 +114,7 @@ def test_stack_shows_assets_and_sensor_reports_checks(stack):
     assert sensors == dict.fromkeys(
         (
             "collector_supervisor", "new_session_date", "symbols_changed", "notify_run_failures", "notify_check_failures",
-            "unclosed_dates", "repair_closed_gaps",
+            "unclosed_dates", "repair_closed_gaps", "prove_closed_dates",
         ), "RUNNING",
     )
 
