@@ -23,8 +23,9 @@ BUSIEST: Final = 10
 SAME: Final = ("stream", "session_date", "symbol", "source")
 LINEAGE: Final[Mapping[str, tuple[str, ...]]] = {
     **{name: (name,) for name in SAME},
-    "ts_begin": ("ts_event",), "trade_date": ("trade_date",), "open": ("price", "seq"), "high": ("price",), "low": ("price",),
-    "close": ("price", "seq"), "volume": ("size",), "total_volume": ("total_volume", "seq"), "trade_count": ("seq",),
+    "ts_begin": ("ts_event",), "trade_date": ("trade_date",), "open": ("price", "seq", "ts_event"), "high": ("price",), "low": ("price",),
+    "close": ("price", "seq", "ts_event"), "volume": ("size",), "total_volume": ("total_volume", "seq", "ts_event"),
+    "trade_count": ("seq",),
 }  # fmt: skip
 """Column of a bar → columns of `trades` that it is made of."""
 TRADES_KEY: Final = dg.AssetKey("trades")
@@ -39,7 +40,8 @@ def _bar_asset(view: str, length: str, partitions: dg.DailyPartitionsDefinition)
     prints = "OHLC from C prints, volume from C, E and O prints" if view == "bars_daily" else "C and E prints"
     text = (
         f"Bars of {length} by IQFeed's own rule ({prints}), labelled by their begin. A view over trades, so it is as new as they "
-        "are; a run measures and checks one session date. When red: a bar contradicts itself, look at trades and its checks."
+        "are, with repaired gaps in the live stream of their symbol; a run measures and checks one session date. When red: a bar "
+        "contradicts itself, look at trades and its checks."
     )
 
     @dg.asset(

@@ -19,7 +19,7 @@ from l2_platform.archive.layout import Manifest, list_archived, list_tables, par
 from l2_platform.errors import InputError, WarehouseError
 from l2_platform.journal.layout import source_of
 from l2_platform.research.bounds import Bound, Span, span_of
-from l2_platform.research.repaired import PRINT, merged_bars, without_twins
+from l2_platform.research.repaired import PRINT, without_twins
 from l2_platform.research.streams import Candidate, choose, near, repaired
 from l2_platform.settings import Settings, load_settings
 from l2_platform.warehouse.arrow import ARROW_SETTINGS, ArrowColumn, arrow_columns, selection
@@ -115,13 +115,16 @@ class _Reading:
             raise InputError(f"{rows:,} rows are more than {limit:,} (archive.read_rows_max): ask for fewer symbols or a shorter time")
         order = self._shape.order
         both = repaired(chosen)
+        if both and self._shape.table in BARS:
+            day, symbol = min(both)
+            raise InputError(
+                f"{symbol} has repaired gaps on {day}; of its live trades and the repairs one is in the warehouse and one in the archive: "
+                "bars of both need them in one place (`l2 backfill DATE --source archive`); or read the trades, or bars with stream=…"
+            )
         twins = PRINT if both and self._shape.table == TRADES else ()
         told = ("source", "ts_event", "ts_recv") if self._shape.told_twice else ()
         needed = list(dict.fromkeys([*wanted, *order, *told, *twins]))
-        bars = self._bars_of_both(chosen, both, names, span, needed) if both and self._shape.table in BARS else []
-        if bars:
-            chosen = [item for item in chosen if (item.session_date, item.symbol) not in both]
-        parts = [*bars, *self._from_warehouse(chosen, candidates, names, span, needed), *self._from_archive(chosen, span, needed)]
+        parts = [*self._from_warehouse(chosen, candidates, names, span, needed), *self._from_archive(chosen, span, needed)]
         whole = pl.concat(parts, how="diagonal") if parts else self._empty(needed)
         whole = without_twins(whole) if twins else whole
         by = [self._moment(), *order[1:]] if self._shape.told_twice else order
@@ -241,27 +244,6 @@ class _Reading:
         with self._client.query_arrow_stream(sql, parameters=parameters, settings=ARROW_SETTINGS) as batches:
             found = list(batches)
         frame = pl.from_arrow(pa.Table.from_batches(found)) if found else None
-        return [frame] if isinstance(frame, pl.DataFrame) else []
-
-    def _bars_of_both(
-        self, chosen: list[Candidate], both: set[tuple[date, str]], names: list[str] | None, span: Span, needed: list[str]
-    ) -> list[pl.DataFrame]:
-        """Bars over live trades and those of repairs together."""
-        mixed = [item for item in chosen if (item.session_date, item.symbol) in both]
-        gone = sorted(item for item in mixed if item.archived)
-        if gone or self._client is None:
-            first = min(gone or mixed)
-            raise InputError(
-                f"{first.symbol} has repaired gaps on {first.session_date}: bars of live trades and of repairs are made together only "
-                "where the warehouse has both; read the trades instead, or bars with stream=…"
-            )
-        sql = "SELECT as_select FROM system.tables WHERE database = {database:String} AND name = {view:String}"
-        found = self._client.query(sql, parameters={"database": self._database, "view": self._shape.table}).result_rows
-        where, parameters = self._where(names, span, None)
-        parameters |= {"repaired": sorted(both), "merged": sorted({item.stream for item in mixed})}
-        bars = merged_bars(str(found[0][0]), self._database)
-        sql = f"SELECT {selection([self._column(name) for name in needed])} FROM ({bars}) WHERE {where}"  # noqa: S608 - names are checked
-        frame = pl.from_arrow(self._client.query_arrow(sql, parameters=parameters, settings=ARROW_SETTINGS))
         return [frame] if isinstance(frame, pl.DataFrame) else []
 
     def _from_archive(self, chosen: list[Candidate], span: Span, needed: list[str]) -> list[pl.DataFrame]:

@@ -19,6 +19,10 @@ BARS: Final[Mapping[str, str]] = {
 """View → length of a bar, the short ones first."""
 
 
+_RANK: Final = "multiIf(source = 'live', 0, endsWith(stream, '-repair-history'), 2, 1)"
+"""Live streams before whole ones of other sources before repairs that nothing is beside, as reads prefer them (docs/reading.md)."""
+
+
 @dataclass(frozen=True, slots=True)
 class BarFacts:
     """One bar view and session date."""
@@ -35,12 +39,12 @@ class BarFacts:
 
 
 def bar_facts(client: Client, database: str, view: str, session_date: date) -> BarFacts:
-    """Measure one view and date; raise ClickHouse errors as they are."""
+    """Measure one view and date, of each symbol the streams that reads prefer; raise ClickHouse errors as they are."""
     sql = f"""
         SELECT count() AS bars, uniqExact(symbol) AS symbols, sum(trade_count) AS all_prints, sum(volume) AS all_volume,
                countIf(low > least(open, close) OR high < greatest(open, close) OR volume < 0) AS wrong,
                arraySort(groupUniqArray(toString(stream))) AS streams
-        FROM {database}.{view} WHERE session_date = {{day:Date}}"""  # noqa: S608 - names are ours
+        FROM {database}.{view} WHERE {_preferred(database)}"""  # noqa: S608 - names are ours
     row = next(iter(client.query(sql, parameters={"day": session_date}).named_results()))
     return BarFacts(
         int(row["bars"]), int(row["symbols"]), int(row["all_prints"]), int(row["all_volume"]), int(row["wrong"]),
@@ -52,6 +56,11 @@ def busiest(client: Client, database: str, view: str, session_date: date, limit:
     """(symbol, bars, volume) of the symbols with most volume."""
     sql = f"""
         SELECT symbol, count() AS bars, sum(volume) AS total FROM {database}.{view}
-        WHERE session_date = {{day:Date}} GROUP BY symbol ORDER BY total DESC, symbol LIMIT {{limit:UInt32}}"""  # noqa: S608 - names are ours
+        WHERE {_preferred(database)} GROUP BY symbol ORDER BY total DESC, symbol LIMIT {{limit:UInt32}}"""  # noqa: S608 - names are ours
     rows = client.query(sql, parameters={"day": session_date, "limit": limit}).result_rows
     return [(str(symbol), int(bars), int(volume)) for symbol, bars, volume in rows]
+
+
+def _preferred(database: str) -> str:
+    best = f"SELECT symbol, min({_RANK}) FROM {database}.trades WHERE session_date = {{day:Date}} GROUP BY symbol"  # noqa: S608 - names are ours
+    return f"session_date = {{day:Date}} AND (symbol, {_RANK}) IN ({best})"

@@ -7,8 +7,8 @@ was in the ledger, and how long after it its rows could be queried (by the senso
 """
 
 import time
-from collections import Counter
-from collections.abc import Iterator
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -53,11 +53,13 @@ def witness(market: Stack, tmp_path_factory: pytest.TempPathFactory, numba_cache
         yield found
 
 
-def prints_of_witness(witness: Stack) -> Counter[Print]:
+def prints_of_witness(witness: Stack, bases: frozenset[str] = frozenset("CEOS")) -> Counter[Print]:
     found: Counter[Print] = Counter()
     for table in pipeline_rows(witness.home, LEVEL1, "trades"):
         for row in _rows_of(table):
             assert row["ts_event"] != NULL_TS
+            if chr(int(row["basis"])) not in bases:
+                continue
             name = table.symbols[int(row["symbol"])]
             found[name, int(row["ts_event"]), int(row["market_center"]), int(row["tick_id"]), int(row["size"]), int(row["price"])] += 1
     return found
@@ -68,6 +70,28 @@ def prints_of_warehouse(client: Client) -> Counter[Print]:
         SELECT symbol, toUnixTimestamp64Nano(assumeNotNull(ts_event)), market_center, tick_id, size, toInt64(price * 1000000) * 1000
         FROM l2.trades"""
     return Counter(tuple(row) for row in client.query(sql).result_rows)
+
+
+def bars_of_warehouse(client: Client) -> dict[tuple[str, int], tuple[int, int, int, int]]:
+    """(symbol, second) → greatest and least price (1e-9), volume, prints, as the view has them; a second bar would be an error."""
+    sql = """
+        SELECT symbol, toUnixTimestamp(ts_begin), toInt64(high * 1000000) * 1000, toInt64(low * 1000000) * 1000, volume,
+               trade_count FROM l2.bars_1s"""
+    rows = client.query(sql).result_rows
+    found = {(row[0], row[1]): (row[2], row[3], row[4], row[5]) for row in rows}
+    assert len(found) == len(rows)
+    return found
+
+
+def bars_of(prints: Iterable[Print]) -> dict[tuple[str, int], tuple[int, int, int, int]]:
+    """The same from prints."""
+    groups: dict[tuple[str, int], list[Print]] = defaultdict(list)
+    for one in prints:
+        groups[one[0], one[1] // NS].append(one)
+    return {
+        key: (max(one[5] for one in group), min(one[5] for one in group), sum(one[4] for one in group), len(group))
+        for key, group in groups.items()
+    }  # fmt: skip
 
 
 def closed_gap(stack: Stack, client: Client, stream: str, after_ns: int) -> tuple[LedgerGap, float]:
@@ -147,12 +171,17 @@ def test_a_cut_is_found_and_repaired_without_anyone_asking(stack: Stack, witness
         stack.stop("deliver-clickhouse")
         witness.stop(LEVEL1_COLLECTOR)
         stored, sent = prints_of_warehouse(client), prints_of_witness(witness)
+        bars = bars_of_warehouse(client)
         # the session began before the recording did: that is a gap too
         recovered = sum(gap.rows_recovered for gap in load_gaps(client, "l2", stream=LEVEL1))
     inside = Counter({one: count for one, count in stored.items() if first <= one[1] <= last})
     expected = Counter({one: count for one, count in sent.items() if first <= one[1] <= last})
     assert inside == expected
     assert set(expected.values()) == {1}
+    # seconds that lie wholly in the time of both: their bars are those of what was sent
+    whole = range(first // NS + 1, last // NS)
+    shown = prints_of_witness(witness, frozenset("CE"))
+    assert {key: bar for key, bar in bars.items() if key[1] in whole} == bars_of(one for one in shown if one[1] // NS in whole)
     records = (stack.home.settings.jsonl_dir / "history" / STREAM).rglob("*.jsonl")
     assert sum(path.read_bytes().count(b"\n") for path in records) == recovered
     measured(cuts=CUTS, cut_s=CUT_S, prints=len(expected), recovered=recovered, found_s_max=max(found_s), whole_s_median=median(whole_s))

@@ -67,7 +67,7 @@ class Market:
     def insert(self, rows: list[tuple[str, Tick]], *, shift: int = 0, seq: int = 1) -> None:
         values = ", ".join(
             f"('{LIVE}', '{self.day}', {self.start + number + seq}, '{name}', fromUnixTimestamp64Nano({tick.ts}, 'UTC'),"
-            f" fromUnixTimestamp64Nano({tick.ts + 20_000_000}, 'UTC'), 'live', 96.07, {tick.size}, {tick.center}, '01',"
+            f" fromUnixTimestamp64Nano({tick.ts + 20_000_000}, 'UTC'), 'live', {tick.price}, {tick.size}, {tick.center}, '01',"
             f" {tick.tick_id + shift}, 'buy', 18, 'last', 1, 96.06, 96.08, '{self.day}')"
             for number, (name, tick) in enumerate(rows)
         )

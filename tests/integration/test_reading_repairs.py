@@ -14,6 +14,7 @@ from l2_platform.clock import SystemClock
 from l2_platform.errors import InputError
 from l2_platform.quality.repair import STREAM
 from l2_platform.settings import Settings
+from l2_platform.warehouse.bars import bar_facts, busiest
 from tests.integration.homes import Home
 from tests.integration.stored import LIVE, put_trades, warehouse
 
@@ -84,9 +85,43 @@ def test_a_history_of_the_whole_date_needs_no_repairs(client: Client, settings: 
     assert len(l2_platform.read("trades", None, "2026-11-13", "2026-11-14", settings=settings)) == 30
 
 
-def test_from_the_archive_trades_are_one_and_bars_say_what_to_do(client: Client, settings: Settings) -> None:
+def test_prints_and_bars_in_sql_are_those_of_the_whole_day(client: Client) -> None:
+    """Whoever asks the warehouse itself sees each print once, in the live stream of its symbol."""
+    sql = f"SELECT tick_id, stream, source FROM l2.prints WHERE session_date = '{DAY}' ORDER BY tick_id"
+    found = client.query(sql).result_rows
+    assert [row[0] for row in found] == list(range(300))
+    assert {row[1] for row in found} == {LIVE}
+    assert [row[2] for row in found].count("history") == 129
+    values = "symbol, open, high, low, close, volume, trade_count"
+    for view in ("bars_1s", "bars_5s", "bars_1m", "bars_daily"):
+        bars = [
+            client.query(f"SELECT {values} FROM l2.{view} WHERE session_date = '{day}' AND stream = '{LIVE}' ORDER BY ALL").result_rows
+            for day in (DAY, WHOLE)
+        ]
+        assert bars[0] == bars[1], view
+        others = f"SELECT count() FROM l2.{view} WHERE session_date = '{DAY}' AND (stream != '{LIVE}' OR source != 'live')"
+        assert client.query(others).result_rows == [(0,)], view
+
+
+def test_bars_of_a_date_count_live_streams_before_others(client: Client) -> None:
+    day = date(2026, 11, 12)
+    put_trades(client, LIVE, day.isoformat(), 60, symbols=("AAA",))
+    for other in ("iqfeed-ticks-import-1a2b3c4d", STREAM):
+        put_trades(client, other, day.isoformat(), 60, symbols=("AAA", "BBB"))
+    facts = bar_facts(client, "l2", "bars_1m", day)
+    # AAA: the live prints; BBB: the import, which has what the repair brought
+    assert (facts.prints, facts.streams) == (90, ("iqfeed-level1-0", "iqfeed-ticks-import-1a2b3c4d"))
+    assert [row[0] for row in busiest(client, "l2", "bars_1m", day, 5)] == ["AAA", "BBB"]
+
+
+def test_from_the_archive_it_is_the_same(client: Client, settings: Settings) -> None:
     before = l2_platform.read("trades", None, DAY, NEXT, settings=settings)
+    bars = l2_platform.read("bars_1m", None, DAY, NEXT, settings=settings)
     export_date(client, settings, SystemClock(), date.fromisoformat(DAY))
     assert l2_platform.read("trades", None, DAY, NEXT, archive_only=True, settings=settings).equals(before)
-    with pytest.raises(InputError, match=r"has repaired gaps on 2026-11-18.*read the trades instead"):
-        l2_platform.read("bars_1m", None, DAY, NEXT, archive_only=True, settings=settings)
+    assert l2_platform.read("bars_1m", None, DAY, NEXT, archive_only=True, settings=settings).equals(bars)
+    # live trades in the archive only, repairs in the warehouse: no answer instead of a wrong one
+    client.command(f"ALTER TABLE l2.trades DROP PARTITION ('{DAY}', '{LIVE}')")
+    assert l2_platform.read("trades", None, DAY, NEXT, settings=settings).equals(before)
+    with pytest.raises(InputError, match=r"has repaired gaps on 2026-11-18.*in one place"):
+        l2_platform.read("bars_1m", None, DAY, NEXT, settings=settings)

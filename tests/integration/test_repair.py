@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import dagster as dg
 import pytest
 from clickhouse_connect.driver.client import Client
 
+import l2_platform
 from l2_platform.definitions import build_definitions
 from l2_platform.errors import DateBusy, InputError
 from l2_platform.monitoring.leases import date_lease
@@ -23,7 +25,7 @@ from l2_platform.quality.repair_due import due_gaps
 from l2_platform.replay.rebuild import RebuildRequest, rebuild_date
 from tests.integration.homes import L2, Home
 from tests.integration.repairs import CLOCK, NS, Market, repair_home
-from tests.integration.stored import warehouse
+from tests.integration.stored import LIVE, warehouse
 from tests.integration.vendors import Tick, history_of, leaves, shake, vendor
 
 pytestmark = pytest.mark.integration
@@ -59,6 +61,37 @@ def test_a_gap_gets_what_live_does_not_have_and_nothing_else(market: Market) -> 
     assert newest.evidence["repair"]["attempts"] == 1
     # the vendor's bytes are in the journal, also the lines that are no rows
     assert all(market.ticks[name][75].line().encode() in market.journal() for name in market.symbols)
+
+
+def bars_of(ticks: list[Tick], length_s: int) -> list[tuple]:
+    """(begin, open, high, low, close, volume, prints) by hand, from all that the vendor sent."""
+    groups: dict[int, list[Tick]] = {}
+    for tick in sorted(ticks, key=lambda one: one.ts):
+        groups.setdefault(tick.ts // NS // length_s * length_s, []).append(tick)
+    found = []
+    for begin, group in sorted(groups.items()):
+        prices = [Decimal(tick.price) for tick in group]
+        found.append((begin, prices[0], max(prices), min(prices), prices[-1], sum(tick.size for tick in group), len(group)))
+    return found
+
+
+def test_bars_of_a_repaired_day_are_those_of_all_that_was_sent(market: Market) -> None:
+    market.put()
+    values = "toUnixTimestamp(ts_begin), open, high, low, close, volume, trade_count"
+    with vendor(market.settings, history_of(market.ticks)):
+        market.repair()
+    for view, length_s in (("bars_1s", 1), ("bars_5s", 5), ("bars_1m", 60)):
+        for name in market.symbols:
+            stored = market.client.query(f"SELECT {values} FROM l2.{view} WHERE symbol = '{name}' ORDER BY 1").result_rows
+            assert list(stored) == bars_of(market.ticks[name], length_s), (view, name)
+            read = l2_platform.read(view, name, market.day, settings=market.settings)
+            assert (len(read), read["volume"].sum()) == (len(stored), sum(tick.size for tick in market.ticks[name]))
+            assert read["stream"].unique().to_list() == [LIVE]
+    sql = f"SELECT open, close, volume, trade_count FROM l2.bars_daily WHERE symbol = '{market.symbols[0]}'"
+    first, *_, last = ticks = market.ticks[market.symbols[0]]
+    assert market.client.query(sql).result_rows == [
+        (Decimal(first.price), Decimal(last.price), sum(tick.size for tick in ticks), len(ticks))
+    ]  # fmt: skip
 
 
 def test_repaired_twice_it_is_the_same(market: Market) -> None:

@@ -95,11 +95,16 @@ class Tick:
     tick_id: int
     size: int = 100
 
+    @property
+    def price(self) -> str:
+        """Other than that of its neighbours, four digits behind the point."""
+        return f"{96 + self.tick_id * 7 % 13 / 8:.4f}"
+
     def line(self) -> str:
         """A reply line of protocol 6.2 behind the request's id."""
         when = datetime.fromtimestamp(self.ts // 10**9, NEW_YORK).strftime("%Y-%m-%d %H:%M:%S")
         micros = self.ts % 10**9 // 1000
-        return f"LH,{when}.{micros:06d},96.0700,{self.size},{self.tick_id}00,96.06,96.08,{self.tick_id},C,{self.center},01,1,18,"
+        return f"LH,{when}.{micros:06d},{self.price},{self.size},{self.tick_id}00,96.06,96.08,{self.tick_id},C,{self.center},01,1,18,"
 
 
 def history_of(ticks: Mapping[str, Sequence[Tick]]) -> Callable[[socket.socket, str], None]:
