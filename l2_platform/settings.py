@@ -355,11 +355,12 @@ class GapSettings(Section):
     error_s: float = Field(default=300.0, ge=0, le=86_400)
     """An unexplained gap that is longer is an error, s."""
     halts: str = Field(default="", max_length=2000)
-    """File or http(s) address of the exchange's trading halts, comma separated; empty: silence of halted symbols stays unexplained."""
+    """File (relative to the home folder) or http(s) address of the exchange's trading halts, comma separated or RSS; empty: those of
+    the simulated market where the feed is one, else silence of halted symbols stays unexplained."""
     halts_bytes_max: int = Field(default=16 << 20, ge=1024, le=1 << 30)
     """Largest file of halts, bytes."""
     halts_timeout_s: Seconds = 10.0
-    """The address of the halts must answer within this, s."""
+    """The whole answer of the halts' address must have come within this, s."""
     halt_edge_s: float = Field(default=60.0, ge=0, le=3600)
     """A halted symbol's silence may begin so much before the halt, and end so much after trading resumes, s."""
     auction_s: float = Field(default=120.0, ge=0, le=3600)
@@ -684,6 +685,12 @@ class SimulatorSettings(Section):
     """Trades remembered for lookup requests, over all symbols (about 100 bytes each)."""
     recording_bytes_max: Bytes = 1 << 30
     """Largest recorded file that is played, unpacked, bytes; its lines are held in memory (about four times as much)."""
+    halts_per_hour: float = Field(default=0.0, ge=0, le=1000)
+    """Symbols whose trading is halted an hour, on average, at times and for symbols that the seed gives; 0 = on command only."""
+    halt_s: float = Field(default=300.0, ge=1, le=86_400)
+    """Length of such a halt, s."""
+    halts_max: int = Field(default=500, ge=1, le=10_000)
+    """Halts that are published, the newest."""
     ledger_bytes_max: int = Field(default=0, ge=0, le=1 << 50)
     """The ledger of everything sent is kept up to this size, bytes; 0 = no ledger (tests switch it on)."""
 
@@ -956,6 +963,11 @@ class Settings(BaseSettings):
     def run_dir(self) -> Path:
         """Leases, heartbeats, desired states, durable positions, process manager."""
         return self.home / "run"
+
+    @property
+    def simulated_halts(self) -> Path:
+        """Trading halts of the simulated market, as an exchange publishes them."""
+        return self.home / "simulator" / "halts.csv"
 
     @property
     def checkpoint_dir(self) -> Path:

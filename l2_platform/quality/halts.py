@@ -1,4 +1,4 @@
-"""Trading halts from a file or an address, in the layout in which the exchange publishes them: one halt a line, comma separated.
+"""Trading halts from a file or an address, in the layouts in which the exchange publishes them: one halt a line, comma separated, or RSS.
 
 Columns by their names, in any order: Halt Date, Halt Time, Issue Symbol, Issue Name, Market, Reason Codes, Pause Threshold Price,
 Resumption Date, Resumption Quote Time, Resumption Trade Time. Dates are MM/DD/YYYY or YYYY-MM-DD, times HH:MM:SS with up to nine
@@ -6,21 +6,24 @@ digits behind a point, both New York. Empty resumption: the halt is not over. Wh
 """
 
 import csv
+import http.client
 import io
 import re
-import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Final
 from zoneinfo import ZoneInfo
 
+from l2_platform.clock import SystemClock
 from l2_platform.errors import InputError, L2Error
-from l2_platform.settings import GapSettings
+from l2_platform.quality.halts_rss import rss_rows
+from l2_platform.settings import Settings
 
 NS: Final = 1_000_000_000
+PIECE_BYTES: Final = 65_536
+"""Bytes of a download between two looks at the clock."""
 ZONE: Final = ZoneInfo("America/New_York")
 NEEDED: Final = ("Halt Date", "Halt Time", "Issue Symbol", "Reason Codes", "Resumption Date", "Resumption Trade Time")
 SYMBOL: Final = re.compile(r"[A-Z0-9.@#$^/+=_-]{1,32}")
@@ -50,26 +53,38 @@ class HaltsUnreachable(L2Error):
     retryable = True
 
 
-def load_halts(settings: GapSettings) -> list[Halt]:
-    """The halts that `gaps.halts` names; none when it is empty. Raise InputError (file, line, field) or HaltsUnreachable."""
-    place = settings.halts
-    if not place:
-        return []
+def load_halts(settings: Settings) -> list[Halt]:
+    """The halts that `gaps.halts` names, of a simulated market without it those that the market itself publishes; else none.
+
+    Raise InputError (file, line, field) or HaltsUnreachable.
+    """
+    place = settings.gaps.halts
     if re.match(r"https?://", place):
         data = _download(place, settings)
     else:
+        own = not place and settings.feed.kind == "simulated"
+        path = settings.simulated_halts if own else settings.home / place
+        if not place and not (own and path.exists()):
+            return []
+        place = str(path)
         try:
-            with Path(place).open("rb") as file:
-                data = file.read(settings.halts_bytes_max + 1)
+            with path.open("rb") as file:
+                data = file.read(settings.gaps.halts_bytes_max + 1)
         except OSError as error:
             raise InputError(f"{place}: {error.strerror or error}; `L2_GAPS__HALTS` names the file of halts") from None
-    if len(data) > settings.halts_bytes_max:
-        raise InputError(f"{place}: more than {settings.halts_bytes_max:,} bytes (`L2_GAPS__HALTS_BYTES_MAX`)")
+    if len(data) > settings.gaps.halts_bytes_max:
+        raise InputError(f"{place}: more than {settings.gaps.halts_bytes_max:,} bytes (`L2_GAPS__HALTS_BYTES_MAX`)")
     return read_halts(data, place)
 
 
 def read_halts(data: bytes, name: str) -> list[Halt]:
-    """The halts of a file's bytes, in its order; raise InputError that names file, line and field."""
+    """The halts of a file's bytes, in its order: RSS when it begins as XML does; raise InputError that names file, line and field."""
+    rows = rss_rows(data, name) if data.lstrip(b"\xef\xbb\xbf \r\n\t").startswith(b"<") else _csv_rows(data, name)
+    return [_halt(row, f"{name}, line {line}") for line, row in rows]
+
+
+def _csv_rows(data: bytes, name: str) -> Iterator[tuple[int, dict[str, str]]]:
+    """(line, fields by column) of each line that is not empty."""
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -81,30 +96,28 @@ def read_halts(data: bytes, name: str) -> list[Halt]:
         if missing or len(set(header)) != len(header):
             what = f"no column {missing[0]!r}" if missing else "a column twice"
             raise InputError(f"{name}, line 1: {what}; there must be {', '.join(NEEDED)}")
-        return list(_halts(reader, header, name))
+        for fields in reader:
+            if not any(field.strip() for field in fields):
+                continue
+            if len(fields) != len(header):
+                raise InputError(f"{name}, line {reader.line_num}: {len(fields)} fields, the header has {len(header)}")
+            yield reader.line_num, {column: field.strip() for column, field in zip(header, fields, strict=True)}
     except csv.Error as error:
         raise InputError(f"{name}, line {reader.line_num}: {error}") from None
 
 
-def _halts(reader: Iterator[list[str]], header: list[str], name: str) -> Iterator[Halt]:
-    for fields in reader:
-        line = int(getattr(reader, "line_num", 0))
-        if not any(field.strip() for field in fields):
-            continue
-        if len(fields) != len(header):
-            raise InputError(f"{name}, line {line}: {len(fields)} fields, the header has {len(header)}")
-        row = {column: field.strip() for column, field in zip(header, fields, strict=True)}
-        symbol = row["Issue Symbol"].upper()
-        if not SYMBOL.fullmatch(symbol):
-            raise InputError(f"{name}, line {line}, Issue Symbol: {row['Issue Symbol'][:40]!r} is no symbol")
-        begin = _moment(row, "Halt Date", "Halt Time", f"{name}, line {line}")
-        end = None
-        if row["Resumption Trade Time"]:
-            # a time for quotes alone does not end the halt
-            end = _moment(row, "Resumption Date", "Resumption Trade Time", f"{name}, line {line}")
-        if end is not None and end < begin:
-            raise InputError(f"{name}, line {line}, Resumption Trade Time: it lies before the halt")
-        yield Halt(symbol, begin, end, row["Reason Codes"][:32], row.get("Market", "")[:32])
+def _halt(row: Mapping[str, str], where: str) -> Halt:
+    symbol = row["Issue Symbol"].upper()
+    if not SYMBOL.fullmatch(symbol):
+        raise InputError(f"{where}, Issue Symbol: {row['Issue Symbol'][:40]!r} is no symbol")
+    begin = _moment(row, "Halt Date", "Halt Time", where)
+    end = None
+    if row["Resumption Trade Time"]:
+        # a time for quotes alone does not end the halt
+        end = _moment(row, "Resumption Date", "Resumption Trade Time", where)
+    if end is not None and end < begin:
+        raise InputError(f"{where}, Resumption Trade Time: it lies before the halt")
+    return Halt(symbol, begin, end, row["Reason Codes"][:32], row.get("Market", "")[:32])
 
 
 def _moment(row: Mapping[str, str], date_column: str, time_column: str, where: str) -> int:
@@ -123,10 +136,33 @@ def _moment(row: Mapping[str, str], date_column: str, time_column: str, where: s
     return (at - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(seconds=1) * NS + int((match[4] or "").ljust(9, "0"))
 
 
-def _download(address: str, settings: GapSettings) -> bytes:
+def _download(address: str, settings: Settings) -> bytes:
+    """At most one byte more than allowed; the whole answer must come within `gaps.halts_timeout_s`."""
+    limit, seconds = settings.gaps.halts_bytes_max + 1, settings.gaps.halts_timeout_s
+    clock = SystemClock()
+    deadline = clock.monotonic_ns() + round(seconds * NS)
     request = urllib.request.Request(address, headers={"User-Agent": "l2_platform"})  # noqa: S310 - http or https only
+    data = bytearray()
     try:
-        with urllib.request.urlopen(request, timeout=settings.halts_timeout_s) as answer:  # noqa: S310
-            return bytes(answer.read(settings.halts_bytes_max + 1))
-    except (OSError, urllib.error.URLError, ValueError) as error:
+        with _OPENER.open(request, timeout=seconds) as answer:
+            while len(data) < limit and (piece := answer.read1(min(PIECE_BYTES, limit - len(data)))):
+                data += piece
+                if clock.monotonic_ns() > deadline:
+                    raise TimeoutError(f"no whole answer within {seconds:g} s (`L2_GAPS__HALTS_TIMEOUT_S`)")
+    except (OSError, http.client.HTTPException, ValueError) as error:
         raise HaltsUnreachable(f"{address}: {error}; nothing is explained by halts until it answers") from None
+    return bytes(data)
+
+
+def _web_only() -> urllib.request.OpenerDirector:
+    """Asks http and https addresses only, also where an answer leads elsewhere (no file, no ftp)."""
+    opener = urllib.request.OpenerDirector()
+    for handler in (
+        urllib.request.ProxyHandler(), urllib.request.HTTPHandler(), urllib.request.HTTPSHandler(), urllib.request.HTTPErrorProcessor(),
+        urllib.request.HTTPDefaultErrorHandler(), urllib.request.HTTPRedirectHandler(), urllib.request.UnknownHandler(),
+    ):  # fmt: skip
+        opener.add_handler(handler)
+    return opener
+
+
+_OPENER: Final = _web_only()

@@ -30,6 +30,7 @@ from l2_platform.quality.ledger import LedgerGap, RepairState, append_version, l
 from l2_platform.quality.repair_plan import Found, Plan, attempts_of, concerns, is_due, judge, plan_of
 from l2_platform.quality.repair_prints import choose, line_ranges, read_reply
 from l2_platform.quality.repair_rows import missing_ids, rows_of, stored_prints, symbols_of, wait_for_live_rows
+from l2_platform.quality.silence import explain_unattended
 from l2_platform.settings import Settings
 from l2_platform.warehouse.client import connect
 from l2_platform.warehouse.schema import migrate
@@ -75,6 +76,9 @@ def repair_date(
     client = connect(settings)
     try:
         migrate(client, settings.clickhouse.database)
+        if not dry_run:
+            # what a halt or the calendar explains is no loss: nobody is asked for it
+            explain_unattended(settings, session_date, clock)
         gaps = _chosen(client, settings, session_date, gap_ids, clock.now_ns(), everything=everything)
         if dry_run:
             return [_Repair(gap, client, settings, clock, progress).told() for gap in gaps]

@@ -3,17 +3,22 @@
 What does not belong here: finding gaps (delivery), reading halts (halts).
 """
 
+import logging
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import date
 from typing import Final
 
 from l2_platform.clock import Clock
+from l2_platform.errors import L2Error
 from l2_platform.market.sessions import SessionCalendar, Window, load_calendar
 from l2_platform.quality.halts import NS, Halt, load_halts
 from l2_platform.quality.ledger import LedgerGap, append_version, load_gaps
 from l2_platform.settings import GapSettings, Settings
 from l2_platform.warehouse.client import connect
 from l2_platform.warehouse.schema import migrate
+
+log = logging.getLogger(__name__)
 
 SYMBOL_SILENCE: Final = "symbol_silence"
 LOSSES: Final = ("volume_missing", "prints_missing", "tick_ids_missing")
@@ -25,8 +30,34 @@ def explain_date(settings: Settings, session_date: int, clock: Clock) -> list[Le
 
     Running it again changes nothing that is explained. Raise InputError for halts that cannot be read, WarehouseError.
     """
+    return _explain(settings, session_date, clock, load_halts(settings))
+
+
+@dataclass(frozen=True, slots=True)
+class Explained:
+    """What an unattended look for explanations came to."""
+
+    gaps: list[LedgerGap]
+    """Explained now."""
+    message: str
+    """Why halts explain nothing now; empty = they were read, or none are configured."""
+
+
+def explain_unattended(settings: Settings, session_date: int, clock: Clock) -> Explained:
+    """The same before somebody judges or repairs the date: halts that cannot be had now are told, and the calendar explains all the same.
+
+    Raise WarehouseError.
+    """
+    try:
+        halts, message = load_halts(settings), ""
+    except L2Error as error:
+        halts, message = [], error.message
+        log.warning("halts_not_read error=%s", message)
+    return Explained(_explain(settings, session_date, clock, halts), message)
+
+
+def _explain(settings: Settings, session_date: int, clock: Clock, halts: Sequence[Halt]) -> list[LedgerGap]:
     calendar = load_calendar(settings.calendar_name, settings.session.roll_margin_s)
-    halts = load_halts(settings.gaps)
     day = date(session_date // 10_000, session_date // 100 % 100, session_date % 100)
     database = settings.clickhouse.database
     client = connect(settings)

@@ -18,7 +18,7 @@ ELSEWHERE = {
     "session.clock_skew_max_s", "archive.part_rows_max", "archive.read_rows_max",
     "repair.gaps_max", "repair.symbols_max", "repair.attempts_max", "repair.age_days_max", "repair.reply_s_max", "repair.gap_s_max",
     "lookup.reply_s_max", "lookup.reply_bytes_max", "lookup.commit_bytes",
-    "imports.lines_max", "imports.file_bytes_max", "simulator.trades_max",
+    "imports.lines_max", "imports.file_bytes_max", "simulator.trades_max", "simulator.halts_max",
     "replay.ahead_bytes", "replay.step_bytes", "kafka.queue_messages_max", "kafka.queue_bytes_max",
     "simulator.recording_bytes_max", "simulator.ledger_bytes_max", "disk.reserve_bytes", "log.file_bytes_max",
     "delivery.lag_lines_max", "gaps.halts_bytes_max",

@@ -1,18 +1,28 @@
 """Halts in the exchange's layout: times, what is not over, and errors that name file, line and field."""
 
+import contextlib
+import threading
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from l2_platform.errors import InputError
-from l2_platform.quality.halts import HaltsUnreachable, load_halts, read_halts
-from l2_platform.settings import GapSettings
+from l2_platform.quality.halts import Halt, HaltsUnreachable, load_halts, read_halts
+from l2_platform.settings import FeedSettings, GapSettings, Settings
 
 HEADER = (
     "Halt Date,Halt Time,Issue Symbol,Issue Name,Market,Reason Codes,Pause Threshold Price,Resumption Date,Resumption Quote Time,"
     "Resumption Trade Time\n"
 )
 LINE = '11/20/2026,09:45:12.5,SYM001,"Simulated, Inc.",NASDAQ,LUDP,12.34,11/20/2026,09:45:12,09:50:12\n'
+
+
+def settings(home: Path, **gaps: Any) -> Settings:
+    return Settings(home=home, gaps=GapSettings(**gaps))
 
 
 def test_times_are_new_york_and_quoted_names_may_hold_commas() -> None:
@@ -53,16 +63,111 @@ def test_errors_name_file_line_and_field(text: str, said: str) -> None:
 def test_files_are_bounded_and_must_be_there(tmp_path: Path) -> None:
     path = tmp_path / "halts.csv"
     path.write_text(HEADER + LINE * 20)
-    assert len(load_halts(GapSettings(halts=str(path)))) == 20
-    assert load_halts(GapSettings()) == []
+    assert len(load_halts(settings(tmp_path, halts=str(path)))) == 20
+    assert len(load_halts(settings(tmp_path, halts="halts.csv"))) == 20  # beside the home folder's other files
+    assert load_halts(settings(tmp_path)) == []
     with pytest.raises(InputError, match="more than 1,024 bytes"):
-        load_halts(GapSettings(halts=str(path), halts_bytes_max=1024))
+        load_halts(settings(tmp_path, halts=str(path), halts_bytes_max=1024))
     with pytest.raises(InputError, match="No such file"):
-        load_halts(GapSettings(halts=str(tmp_path / "none.csv")))
+        load_halts(settings(tmp_path, halts=str(tmp_path / "none.csv")))
     with pytest.raises(InputError, match="byte 0 is not UTF-8"):
         read_halts(b"\xff\xfe", "h")
 
 
-def test_an_address_that_does_not_answer_may_be_asked_again() -> None:
+def test_an_address_that_does_not_answer_may_be_asked_again(tmp_path: Path) -> None:
     with pytest.raises(HaltsUnreachable, match="until it answers"):
-        load_halts(GapSettings(halts="http://127.0.0.1:9/halts.csv", halts_timeout_s=2))
+        load_halts(settings(tmp_path, halts="http://127.0.0.1:9/halts.csv", halts_timeout_s=2))
+
+
+def test_a_simulated_market_tells_its_own_halts(tmp_path: Path) -> None:
+    own = settings(tmp_path)
+    own.simulated_halts.parent.mkdir()
+    own.simulated_halts.write_text(HEADER + LINE)
+    assert [halt.symbol for halt in load_halts(own)] == ["SYM001"]
+    assert load_halts(own.model_copy(update={"feed": FeedSettings(kind="iqfeed")})) == []
+
+
+FEED = """<?xml version="1.0" encoding="utf-8"?>\r
+<rss version="2.0" xmlns:ndaq="http://www.nasdaqtrader.com/"><channel><title>NASDAQTrader.com</title><ttl>1</ttl>\r
+<ndaq:numItems>2</ndaq:numItems>\r
+<item><title>SYM001</title><pubDate>Fri, 20 Nov 2026 05:00:00 GMT</pubDate><ndaq:HaltDate>11/20/2026</ndaq:HaltDate>
+<ndaq:HaltTime>09:45:12.500</ndaq:HaltTime><ndaq:IssueSymbol>SYM001  </ndaq:IssueSymbol><ndaq:IssueName>A &amp; B &lt;x&gt;</ndaq:IssueName>
+<ndaq:Market>NASDAQ</ndaq:Market><ndaq:ReasonCode>LUDP</ndaq:ReasonCode><ndaq:PauseThresholdPrice />
+<ndaq:ResumptionDate>11/20/2026</ndaq:ResumptionDate><ndaq:ResumptionQuoteTime>09:45:12</ndaq:ResumptionQuoteTime>
+<ndaq:ResumptionTradeTime>09:50:12</ndaq:ResumptionTradeTime><description><![CDATA[<table><tr><td>HaltDate</td></tr></table>]]></description></item>
+<item><title>BBB</title><ndaq:HaltDate>06/16/2026</ndaq:HaltDate><ndaq:HaltTime>19:50:01</ndaq:HaltTime>
+<ndaq:IssueSymbol>BBB</ndaq:IssueSymbol><ndaq:ReasonCode>T12</ndaq:ReasonCode><ndaq:ResumptionDate /></item></channel></rss>"""
+
+
+def test_the_rss_feed_of_the_exchange_is_read() -> None:
+    first, second = read_halts(b"\xef\xbb\xbf" + FEED.encode(), "feed")
+    assert first == Halt("SYM001", 1_795_185_912_500_000_000, 1_795_186_212_000_000_000, "LUDP", "NASDAQ")
+    assert (second.symbol, second.reason, second.ts_to) == ("BBB", "T12", None)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("<!DOCTYPE lolz [<!ENTITY a 'b'><!ENTITY c '&a;&a;'>]><rss>&c;</rss>", "line 1: a document type is not read"),
+        ("<!DOCTYPE rss SYSTEM 'file:///etc/hosts'><rss/>", "line 1: a document type is not read"),
+        ("<rss>&undefined;</rss>", "line 1: undefined entity"),
+        ("<rss><channel>", "line 1: "),
+        ("<html><body>Please come back later</body></html>", "the outermost element is 'html'"),
+        ("<rss>" + "<a>" * 50, "more than 32 elements inside each other"),
+        (FEED.replace("19:50:01", "soon"), "line 9, Halt Time: 'soon' is no time"),
+        (FEED.replace(">BBB</ndaq", "></ndaq"), "line 9, Issue Symbol: '' is no symbol"),
+    ],
+    ids=["entities", "outside", "undefined", "cut", "html", "deep", "time", "symbol"],
+)
+def test_what_is_no_feed_of_halts_is_refused(text: str, said: str) -> None:
+    with pytest.raises(InputError) as caught:
+        read_halts(text.encode(), "feed")
+    assert said in caught.value.message
+
+
+@pytest.fixture
+def address() -> Iterator[str]:
+    """A server whose answers are right, endless, slow, or lead to a file."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            place = "file:///etc/hosts" if self.path == "/away" else ""
+            self.send_response(302 if place else 404 if self.path == "/none" else 200)
+            if place:
+                self.send_header("Location", place)
+            self.end_headers()
+            with contextlib.suppress(OSError):
+                if self.path == "/right":
+                    self.wfile.write(FEED.encode())
+                elif self.path == "/endless":
+                    for _ in range(4096):
+                        self.wfile.write(b"x" * 4096)
+                elif self.path == "/slow":
+                    for _ in range(200):
+                        self.wfile.write(b"x")
+                        time.sleep(0.05)
+
+        def log_message(self, *_: object) -> None:
+            """Quiet."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_address[1]}"
+    server.shutdown()
+    server.server_close()
+
+
+def test_an_address_is_read_within_its_bounds(address: str, tmp_path: Path) -> None:
+    def load(path: str, **chosen: Any) -> list[Halt]:
+        return load_halts(settings(tmp_path, halts=address + path, **chosen))
+
+    assert len(load("/right")) == 2
+    with pytest.raises(InputError, match="more than 1,024 bytes"):
+        load("/endless", halts_bytes_max=1024)
+    with pytest.raises(HaltsUnreachable, match="no whole answer within"):
+        load("/slow", halts_timeout_s=0.5)
+    with pytest.raises(HaltsUnreachable, match="404"):
+        load("/none")
+    with pytest.raises(HaltsUnreachable, match="file:"):
+        load("/away")

@@ -1,5 +1,6 @@
 """The control port: one JSON object a line in, one JSON object a line out; and the small client of it.
 
+A request of HTTP (`GET /halts.csv`, `GET /rss.aspx?feed=tradehalts`) gets the halts of trading, as an exchange publishes them.
 Every command answers `{"ok": true, …}` or `{"ok": false, "error": …}`. `channel` is depth, level1, lookup or admin; `client` is a
 connection number (without it, every client of the channel). What does not belong here: how a fault acts (`faults`).
 """
@@ -34,6 +35,8 @@ class ControlService:
 
     def __init__(self, simulator: "Simulator") -> None:
         self._simulator = simulator
+        self._browsers: set[Connection] = set()
+        """Clients that spoke HTTP: the rest of what they say are headers."""
         self._commands: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
             "status": self._status,
             "drop": self._drop,
@@ -63,10 +66,17 @@ class ControlService:
         """Nothing is sent before a command."""
 
     def closed(self, connection: "Connection") -> None:
-        """Nothing is kept per client."""
+        """Forget a client."""
+        self._browsers.discard(connection)
 
     def received(self, connection: "Connection", line: str) -> None:
         """Answer one line."""
+        if connection in self._browsers:
+            return
+        if line.startswith("GET "):
+            self._browsers.add(connection)
+            connection.send(self._published(line))
+            return
         connection.send(json.dumps(self.execute(line)).encode() + b"\n")
 
     def execute(self, line: str) -> dict[str, Any]:
@@ -84,6 +94,19 @@ class ControlService:
         except (InputError, KeyError, ValueError, TypeError, OverflowError) as error:
             reason = f"{error.args[0]} is missing" if isinstance(error, KeyError) else str(error)
             return {"ok": False, "error": f"{name}: {reason}"}
+
+    def _published(self, request: str) -> bytes:
+        """The answer to a request of HTTP."""
+        from l2_platform.feeds.iqfeed.simulator.halts import PAGES
+        from l2_platform.feeds.iqfeed.simulator.live import LiveMarket
+
+        source, page = self._simulator.source, PAGES.get(request.split(" ")[1])
+        if page is None or not isinstance(source, LiveMarket):
+            return b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+        kind, write = page
+        body = write(source.halts.rows).encode()
+        head = f"HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+        return head.encode() + body
 
     def _targets(self, command: dict[str, Any]) -> "list[Connection]":
         channel = command.get("channel")

@@ -67,7 +67,7 @@ K_ADD, K_UPDATE, K_DELETE, K_SUMMARY, K_LEVEL_SUMMARY, K_LEVEL_UPDATE, K_LEVEL_D
 NONE: Final = np.int64(0)
 
 # Slots of `counters`.
-N_ORDER, N_PRIORITY, N_STEPS = 0, 1, 2
+N_ORDER, N_PRIORITY, N_STEPS, N_HALTED = 0, 1, 2, 3
 
 Int64 = npt.NDArray[np.int64]
 UInt64 = npt.NDArray[np.uint64]
@@ -86,7 +86,9 @@ S_ALIAS: Final = S_THRESHOLD + 1
 S_TICK: Final = S_ALIAS + 1
 S_VENUE_PRICE: Final = S_TICK + VENUE_COUNT
 S_VENUE_SIZE: Final = S_VENUE_PRICE + 2 * VENUE_COUNT
-S_COLUMNS: Final = S_VENUE_SIZE + 2 * VENUE_COUNT
+S_HALTED: Final = S_VENUE_SIZE + 2 * VENUE_COUNT
+"""1: trading is halted, nothing happens."""
+S_COLUMNS: Final = S_HALTED + 1
 
 CENTERS: Final = np.array([number for _, number in VENUES], np.int64)
 
@@ -101,7 +103,7 @@ class MarketState(NamedTuple):
     random: Any
     """uint64[1]: state of the generator."""
     counters: Any
-    """int64[3]: last order id, last priority, steps made."""
+    """int64[4]: last order id, last priority, steps made, steps that fell to halted symbols."""
 
 
 @njit("uint64(uint64[::1])", cache=True, nogil=True)  # one signature: constants would each make another
@@ -470,6 +472,9 @@ def step(m: MarketState, ts: Number, rows: Int64, n: Number, quotes: Int64, k: N
     s = np.int64((bits & np.uint64(0xFFFFFFFF)) * np.uint64(symbols) >> np.uint64(32))
     if np.int64(bits >> np.uint64(32)) >= m.symbols[s, S_THRESHOLD]:
         s = m.symbols[s, S_ALIAS]
+    if m.symbols[s, S_HALTED] != 0:
+        m.counters[N_HALTED] += 1
+        return n, k
     m.counters[N_STEPS] += 1
     if below(m.random, 96) == 0:
         # the reference wanders, and comes back the more the further it went
@@ -505,13 +510,16 @@ def generate(
     """Make steps until `messages` rows exist or the room is used; return the Level 2 and Level 1 row counts.
 
     The i-th message of the batch is dated ts_first + i * ts_step, at most ts_last (ns UTC). A step is never cut, so a batch can
-    end a few rows above `messages`.
+    end a few rows above `messages`. A step of a halted symbol counts as one message: the others go on as fast as before.
     """
     n = NONE
     k = NONE
-    while n + k < messages and n + EVENT_ROWS_MAX <= len(rows) and k + EVENT_ROWS_MAX <= len(quotes):
-        ts = min(ts_last, ts_first + np.int64((n + k) * ts_step))
+    idle = NONE
+    while n + k + idle < messages and n + EVENT_ROWS_MAX <= len(rows) and k + EVENT_ROWS_MAX <= len(quotes):
+        ts = min(ts_last, ts_first + np.int64((n + k + idle) * ts_step))
+        before = m.counters[N_HALTED]
         n, k = step(m, ts, rows, n, quotes, k)
+        idle += m.counters[N_HALTED] - before
     return n, k
 
 

@@ -6,12 +6,14 @@ order flow itself (`flow_kernels`), sockets.
 
 from collections.abc import Callable, Mapping
 from datetime import datetime
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 
 from l2_platform.feeds.iqfeed.simulator import flow_kernels as flow
 from l2_platform.feeds.iqfeed.simulator import line_kernels as lines
+from l2_platform.feeds.iqfeed.simulator.halts import Halts
 from l2_platform.feeds.iqfeed.simulator.history import TradeHistory, tick_lines
 from l2_platform.feeds.iqfeed.simulator.layouts import DEFAULT_NAMES, Layout
 from l2_platform.feeds.iqfeed.simulator.market import Market
@@ -37,9 +39,13 @@ class LiveMarket:
     tells_time = False
     answers_no_depth = True
 
-    def __init__(self, settings: SimulatorSettings, start_ns: int, *, flat: bool = False) -> None:
+    def __init__(
+        self, settings: SimulatorSettings, start_ns: int, *, flat: bool = False, halts_file: Path | None = None
+    ) -> None:
+        """`halts_file`: where the market publishes its halts; None = nowhere."""
         self.market = Market(settings.symbols, settings.seed, settings.shape, start_ns)
         self.names = self.market.names
+        self.halts = Halts(settings, self.names, self.market.halt, start_ns, halts_file)
         self._offset = new_york_offset(start_ns)
         self._day = (start_ns + self._offset) // lines.DAY_NS
         anchors = self.market.state.symbols[:, flow.S_ANCHOR].copy()
@@ -69,8 +75,8 @@ class LiveMarket:
         return TURN_S
 
     def commands(self) -> Mapping[str, Callable[[dict[str, Any]], dict[str, Any]]]:
-        """The rate of the order flow is asked for by the control port itself."""
-        return {}
+        """Trading of a symbol is halted and resumed; the rate of the order flow is asked for by the control port itself."""
+        return self.halts.commands()
 
     def advance(self, now_ns: int, depth: DepthListener, level1: Level1Listener) -> bool:
         """Make and publish what is due; at most one batch a call, never over a second's end (a `T` line belongs there)."""
@@ -83,6 +89,7 @@ class LiveMarket:
         made = self._make(messages, until, depth, level1) if messages > 0 else 0
         self._carried = due - made
         self._until = max(self._until, until)
+        self.halts.advance(self._until)
         self._behind_ns = now_ns - self._until
         return self._until < now_ns
 
@@ -103,7 +110,7 @@ class LiveMarket:
             self.market.start_day()
 
     def _make(self, messages: int, until: int, depth: DepthListener, level1: Level1Listener) -> int:
-        step = (until - self._until) / messages
+        step, idle = (until - self._until) / messages, self.market.idle_steps
         n, k = self.market.generate(messages, (self._until + int(step), step, until), self._rows, self._quotes)
         self.depth_messages += n
         self.level1_messages += k
@@ -112,7 +119,7 @@ class LiveMarket:
             depth.publish(self._depth_lines(self._rows, n))
         if k and level1.has_watchers():
             level1.publish(lambda layout: self._level1_lines(self._quotes, k, "Q", layout))
-        return n + k
+        return n + k + self.market.idle_steps - idle
 
     def _depth_lines(self, rows: lines.Int64, count: int) -> LineBatch:
         ends = np.empty(count, np.int64)
@@ -207,7 +214,7 @@ class LiveMarket:
         return {
             "source": "market", "symbols": len(self.names), "rate": self.rate, "flat": self.flat,
             "depth_messages": self.depth_messages, "level1_messages": self.level1_messages,
-            "behind_ms": round(self._behind_ns / 1e6, 3),
+            "behind_ms": round(self._behind_ns / 1e6, 3), "halted": self.halts.names_now(),
         }  # fmt: skip
 
     @staticmethod

@@ -40,6 +40,15 @@ class Market:
         n, k = flow.generate(self.state, messages, ts_first, float(ts_step), ts_last, rows, quotes)
         return int(n), int(k)
 
+    @property
+    def idle_steps(self) -> int:
+        """Steps so far that fell to halted symbols."""
+        return int(self.state.counters[flow.N_HALTED])
+
+    def halt(self, symbol: int, *, on: bool) -> None:
+        """Let nothing happen in a symbol any more, or go on."""
+        self.state.symbols[symbol, flow.S_HALTED] = int(on)
+
     def snapshot(self, symbol: int) -> flow.Int64:
         """Level 2 rows that rebuild the book of a symbol; valid until the next call."""
         count = int(flow.snapshot(self.state, symbol, self._snapshot_rows))
@@ -71,7 +80,7 @@ def _new_state(symbols: int, seed: int, shape: str) -> flow.MarketState:
         orders=np.zeros((symbols, 2, flow.SIDE_ORDERS_MAX, flow.O_COLUMNS), np.int64),
         symbols=table,
         random=np.array([(seed * 2_654_435_769 + 1) % 2**64], np.uint64),
-        counters=np.array([flow.FIRST_ORDER_ID, 12_440_000_000, 0], np.int64),
+        counters=np.array([flow.FIRST_ORDER_ID, 12_440_000_000, 0, 0], np.int64),
     )
 
 

@@ -108,7 +108,7 @@ def _source(settings: Settings, clock: Clock, *, flat: bool, recording: Recordin
 
     warm_kernels()  # compile before the market's time begins, not while clients wait
     if recording is None:
-        return LiveMarket(settings.simulator, clock.now_ns(), flat=flat)
+        return LiveMarket(settings.simulator, clock.now_ns(), flat=flat, halts_file=settings.simulated_halts)
     if recording.channel not in {"depth", "level1"}:
         raise InputError(f"--channel must be depth or level1, not {recording.channel!r}")
     if recording.speed < 0:
