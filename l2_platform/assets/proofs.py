@@ -67,6 +67,7 @@ def _gaps(partitions: dg.DailyPartitionsDefinition, deps: list[dg.AssetKey]) -> 
         from l2_platform.quality.report_verdict import is_lost, lost_s
 
         _again_when_away(context, proofs)
+        explained = proofs.explain(number_of(key_date(context.partition_key)))
         facts = proofs.facts(number_of(key_date(context.partition_key)))
         found = facts.gaps.value or []
         lost = [gap for gap in found if is_lost(gap, facts)]
@@ -81,7 +82,7 @@ def _gaps(partitions: dg.DailyPartitionsDefinition, deps: list[dg.AssetKey]) -> 
         numbers = {name: dg.MetadataValue.float(float(count)) for name, count in gap_counts(facts).items()}
         return dg.MaterializeResult(
             metadata={
-                **numbers, "gaps": dg.MetadataValue.md(markdown_table(header, rows) if rows else text),
+                **numbers, "explanations": explained, "gaps": dg.MetadataValue.md(markdown_table(header, rows) if rows else text),
                 "timeline": dg.MetadataValue.md(_plot(_lost_by_hour(facts), "one bar = one hour of the session, unexplained seconds")),
                 "look": dg.MetadataValue.md(f"`l2 gaps --date {context.partition_key}`"),
             },

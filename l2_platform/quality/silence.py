@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Final
 
+from clickhouse_connect.driver.exceptions import ClickHouseError
+
 from l2_platform.clock import Clock
-from l2_platform.errors import L2Error
+from l2_platform.errors import L2Error, WarehouseError
 from l2_platform.market.sessions import SessionCalendar, Window, load_calendar
 from l2_platform.quality.halts import NS, Halt, load_halts
 from l2_platform.quality.ledger import LedgerGap, append_version, load_gaps
@@ -68,6 +70,8 @@ def _explain(settings: Settings, session_date: int, clock: Clock, halts: Sequenc
             for gap in load_gaps(client, database, day, withdrawn=True)
             if not gap.explanation and (why := explanation_of(gap, session_date, calendar, halts, settings.gaps))
         ]
+    except ClickHouseError as error:
+        raise WarehouseError(f"the ledger of gaps cannot be read or written: {str(error)[:300]}") from None
     finally:
         client.close()
 

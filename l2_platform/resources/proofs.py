@@ -25,6 +25,16 @@ class ProofsResource(dg.ConfigurableResource["ProofsResource"]):
 
     settings: dg.ResourceDependency[Settings]
 
+    def explain(self, session_date: int) -> str:
+        """Look for what explains the gaps of a date before they are judged; what came of it. See `quality.silence.explain_unattended`."""
+        from l2_platform.quality.silence import explain_unattended
+
+        try:
+            found = explain_unattended(self.settings, session_date, SystemClock())
+        except L2Error as error:
+            return f"not looked for: {error.message}"
+        return f"{len(found.gaps)} gaps explained now" + (f"; no halts: {found.message}" if found.message else "")
+
     def facts(self, session_date: int) -> "DayFacts":
         """What the tables say of a date; see `quality.report_queries.read_day`."""
         from l2_platform.quality.report_queries import read_day
