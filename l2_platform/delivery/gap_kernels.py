@@ -12,6 +12,7 @@ import numpy.typing as npt
 from l2_platform.market.compiled import Number, kernel
 from l2_platform.market.events import Int32, Int64, UInt8, UInt64
 
+Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
 IGNORED: Final = 0
 SEEN: Final = 1
@@ -24,6 +25,12 @@ BACK: Final = 2
 """A line ended it; what it brought is judged a moment later."""
 MEMORY: Final = 200.0
 """The estimate of a symbol's rate reaches back over so many of its typical silences."""
+KEPT: Final = 16
+"""Longest pauses that are kept of each symbol."""
+KEPT_ALL: Final = 64
+"""The same of all symbols together."""
+SETTLED: Final = 10.0
+"""From so many pauses on a symbol's mean says how long another pause is."""
 IDS_UNUSED: Final = 0
 IDS_PER_SYMBOL: Final = 1
 IDS_PER_CENTER: Final = 2
@@ -34,6 +41,19 @@ PAUSE_S_MIN: Final = 0.02
 STALL_NS: Final = 250_000_000
 """Time without any line after which the clock of the symbols stands still, ns."""
 _NS: Final = 1e-9
+
+
+@kernel
+def add_length(row: Number, length: Number, kept: Float32, count: Float64) -> None:
+    """One more pause, in means of its time, of a row of the longest ones, ascending: in its place there, the smallest goes."""
+    count[row] += 1.0
+    if length <= kept[row, 0]:
+        return
+    place = 0
+    while place + 1 < kept.shape[1] and kept[row, place + 1] < length:
+        kept[row, place] = kept[row, place + 1]
+        place += 1
+    kept[row, place] = np.float32(length)
 
 
 @kernel
@@ -70,6 +90,10 @@ def note_arrivals(
     gap_sum: Float64,
     gap_square: Float64,
     longest: Float64,
+    tail: Float32,
+    tail_count: Float64,
+    pool: Float32,
+    pool_count: Float64,
 ) -> None:
     """Lines [start, stop): the pauses between the arrivals of each symbol, in s, and of slot 0, the whole stream.
 
@@ -94,6 +118,11 @@ def note_arrivals(
             elif counting and classes[row] == ARRIVAL and since[slot] > 0 and now > since[slot]:
                 x = (now - since[slot]) * _NS
                 if x >= PAUSE_S_MIN:
+                    if pauses[slot] >= SETTLED:
+                        length = x * pauses[slot] / gap_sum[slot]
+                        add_length(slot, length, tail, tail_count)
+                        if side == 1:
+                            add_length(0, length, pool, pool_count)
                     add_pause(slot, x, pauses, gap_sum, gap_square, longest)
             since[slot] = max(since[slot], now)
             seen[slot] = max(seen[slot], ts[row])
