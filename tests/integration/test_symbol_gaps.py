@@ -13,6 +13,7 @@ import polars as pl
 import pytest
 
 from l2_platform.clock import SystemClock
+from tests.faults.checkers import TOLERANCE_NS, Received, journaled, ledger_of, pair_connections
 from tests.faults.stack import LEVEL1, LEVEL1_COLLECTOR, Stack, simulated, stack_of
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(600)]
@@ -140,3 +141,55 @@ def test_a_gap_is_told_in_words_and_the_ledger_is_exported(stack: Stack, tmp_pat
 def _date(stack: Stack) -> str:
     return str(stack.home.sql(f"SELECT max(toString(session_date)) AS day FROM gaps WHERE stream = '{LEVEL1}'")[0]["day"])
 
+
+
+def test_bounds_of_losses_are_those_of_the_feeds_own_record(stack: Stack) -> None:
+    """What the market sent, kept by the market: each loss lies between two lines that follow each other there, and the bounds are when
+    these two were received.
+    """
+    found = journaled(stack.home, LEVEL1)
+    sent, losses = ledger_of(stack, LEVEL1), 0
+    missing = [gap for gap in gaps(stack, "missing_prints") if gap["state"] == "closed" and gap["symbols"] != [SILENT]]
+    for connection, part in pair_connections(found.parts, sent):
+        assert connection.data.startswith(bytes(part.data))
+        stamps = _stamps(part)
+        for name, before, after in _holes(connection.data, part):
+            (gap,) = [gap for gap in missing if gap["symbols"] == [name] and abs(int(gap["since"]) - stamps[before]) <= TOLERANCE_NS]
+            assert abs(int(gap["until"]) - stamps[after]) <= TOLERANCE_NS
+            losses += 1
+    assert losses == len(missing) > 3
+
+
+def _stamps(part: Received) -> dict[int, int]:
+    """Number of a line on its connection → when it was received, ns."""
+    found, number, begin = {}, 0, 0
+    for at in range(0, len(part.frames), 4):
+        end, ts = part.frames[at], part.frames[at + 1]
+        for _ in range(part.data.count(b"\n", begin, end)):
+            found[number] = ts
+            number += 1
+        begin = end
+    return found
+
+
+def _holes(data: bytes, part: Received) -> list[tuple[str, int, int]]:
+    """(symbol, number of the line before, and of the line after) where the total volume goes further than the sizes of the prints."""
+    received = part.data.count(b"\n")
+    volumes: dict[str, tuple[int, int]] = {}
+    holes = []
+    columns: list[str] = []
+    for number, line in enumerate(data.split(b"\n")[:received]):
+        fields = line.decode("latin-1").rstrip("\r").split(",")
+        if fields[:2] == ["S", "CURRENT UPDATE FIELDNAMES"]:
+            columns = ["", *fields[2:]]
+        if fields[0] not in {"Q", "P"} or not columns:
+            continue
+        row = dict(zip(columns, fields, strict=False))
+        name, total = row["Symbol"], int(row["Total Volume"])
+        print_size = int(row["Most Recent Trade Size"]) if fields[0] == "Q" and set(row["Message Contents"]) & set("CEO") else 0
+        before = volumes.get(name)
+        # the silence of the other test is told by a cause of its own
+        if before is not None and total - print_size > before[0] and name != SILENT:
+            holes.append((name, before[1], number))
+        volumes[name] = (total, number)
+    return holes
