@@ -423,6 +423,8 @@ class CompletenessSettings(Section):
 
     gap_s: float = Field(default=1.0, ge=0, le=3600)
     """Gaps up to this length are not counted, s."""
+    gap_short_s: float = Field(default=60.0, ge=0, le=86_400)
+    """They are, when those of a symbol inside the session's windows are longer than this together, s."""
     dark_minutes: int = Field(default=5, ge=0, le=1440)
     """More minutes of a session without a row of any symbol are a loss, unless gaps tell of them."""
     dark_windows: Literal["regular", "all"] = "regular"
@@ -439,8 +441,10 @@ class CompletenessSettings(Section):
     """Hours with fewer usual rows are not judged."""
     usual_share: float = Field(default=0.25, ge=0, le=1)
     """Fewer rows in an hour than this share of the usual ones degrade a symbol."""
+    suspect_s: float = Field(default=1.0, ge=0, le=86_400)
+    """A book that was suspect for longer than this in all, inside the session's windows, degrades its symbol, s."""
     suspect_share: float = Field(default=0.0, ge=0, le=1)
-    """More than this share of the book's time suspect degrades a symbol."""
+    """So does one only if this share of the book's time was suspect, too."""
     latency_p99_ms: float = Field(default=1000.0, ge=0, le=86_400_000)
     """A greater 99th percentile of latency is told, ms."""
     latency_every: int = Field(default=10, ge=1, le=10_000)

@@ -33,6 +33,7 @@ from l2_platform.journal.headers import end_of_date
 from l2_platform.journal.layout import source_of
 from l2_platform.market.sessions import load_calendar
 from l2_platform.monitoring.atomic import write_atomic
+from l2_platform.monitoring.changed_dates import changes_of, forget
 from l2_platform.monitoring.leases import date_lease
 from l2_platform.settings import Settings
 from l2_platform.warehouse.arrow import ARROW_SETTINGS, ArrowColumn, arrow_columns, selection
@@ -61,9 +62,11 @@ def export_date(
     """Archive every stream and table of a session date (or those named), each on its own.
 
     InputError when the date is not over, the delivery is behind its journal, or there is nothing; DateBusy when it is being changed;
-    ArchiveError when the disk refuses. What was archived before stays as it was in each case.
+    ArchiveError when the disk refuses. What was archived before stays as it was in each case. A whole date that was archived is no longer
+    among the changed ones.
     """
     _check_over(settings, clock, session_date)
+    changes = changes_of(settings.run_dir, _number(session_date))
     found = partitions(client, settings.clickhouse.database, session_date)
     wanted = [(name, of) for name, of in found if table in (None, name) and stream in (None, of)]
     if not wanted:
@@ -75,6 +78,8 @@ def export_date(
             exported += [
                 export_partition(client, settings, clock, name, session_date, of, progress) for name, other in wanted if other == of
             ]
+    if len(wanted) == len(found):
+        forget(changes)
     return exported
 
 

@@ -212,5 +212,7 @@ def note_counters(
                     ids_from[s] = last_tick_ts[s, slot]
                     ids_ts[s] = ts[row]
                 ids_missing[s] += number - before - 1
-        last_tick[s, slot] = number
-        last_tick_ts[s, slot] = ts[row]
+        # 0 is no id: the next one that counts is compared with the last one that did
+        if number > 0:
+            last_tick[s, slot] = number
+            last_tick_ts[s, slot] = ts[row]

@@ -19,7 +19,9 @@ from typing import Final
 CACHES_KEPT: Final = 3
 """Folders of former program versions that stay, so that a process of the old version can still compile."""
 _KERNEL_FOLDERS: Final = frozenset({"market", "book", "iqfeed", "simulator", "sinks"})
-"""Where modules with kernels are: a change there starts a new cache."""
+"""Where modules with kernels, and what they are made of, are: a change there starts a new cache."""
+_KERNEL_FILES: Final = ("*kernels.py", "canonical.py", "sums.py")
+"""Modules with kernels in other folders."""
 _PACKAGE: Final = Path(__file__).resolve().parents[1]
 
 
@@ -79,11 +81,18 @@ def _writable(folder: Path) -> Path | None:
 
 def _source_key() -> str:
     digest = hashlib.sha256(f"{version('numba')} {version('numpy')} {platform.python_version()} {_PACKAGE}".encode())
-    for path in sorted(_PACKAGE.rglob("*.py")):
-        if path.parent.name in _KERNEL_FOLDERS:
-            state = path.stat()
-            digest.update(f"{path.relative_to(_PACKAGE)} {state.st_size} {state.st_mtime_ns}\n".encode())
+    for path in _kernel_sources():
+        state = path.stat()
+        digest.update(f"{path.relative_to(_PACKAGE)} {state.st_size} {state.st_mtime_ns}\n".encode())
     return digest.hexdigest()[:12]
+
+
+def _kernel_sources() -> list[Path]:
+    """Modules whose change must not be answered with code compiled before it."""
+    return sorted(
+        path for path in _PACKAGE.rglob("*.py")
+        if path.parent.name in _KERNEL_FOLDERS or any(path.match(pattern) for pattern in _KERNEL_FILES)
+    )  # fmt: skip
 
 
 def _delete_old(folder: Path) -> None:

@@ -1,5 +1,7 @@
 """Which ended session date the daily close is asked for again, and when: so many dates back, so often, with growing distance. Pure.
 
+A closed date whose rows changed since (repaired, rebuilt) is one of them, however old it is.
+
 What does not belong here: looking (resources/closes.py), asking (sensors/closing.py), the close itself (`close.py`).
 """
 
@@ -14,7 +16,7 @@ NS = 10**9
 
 @dataclass(frozen=True, slots=True)
 class Unclosed:
-    """A session date that ended and is not closed."""
+    """A session date that ended and is not closed, or changed since."""
 
     session_date: int
     """YYYYMMDD."""
@@ -26,6 +28,13 @@ class Unclosed:
     """Runs that were asked for again."""
     last_ns: int = 0
     """When the last run of the daily close for it ended, ns; 0: there was none."""
+    changed_ns: int = 0
+    """It was closed, and its rows changed then, ns; 0: it was never closed."""
+
+    @property
+    def since_ns(self) -> int:
+        """From when on it is to be closed, ns."""
+        return max(self.end_ns, self.changed_ns)
 
 
 def wait_s(tries: int, close: CloseSettings) -> float:
@@ -39,7 +48,7 @@ def due_ns(date: Unclosed, close: CloseSettings) -> int | None:
     """When it is asked for again, ns; None when it was often enough. The first run is the schedule's, `close.margin_s` after the end."""
     if date.tries >= close.again_max:
         return None
-    return max(date.last_ns, date.end_ns + int(close.margin_s * NS)) + int(wait_s(date.tries, close) * NS)
+    return max(date.last_ns, date.changed_ns, date.end_ns + int(close.margin_s * NS)) + int(wait_s(date.tries, close) * NS)
 
 
 def next_close(now_ns: int, dates: Sequence[Unclosed], close: CloseSettings) -> Unclosed | None:

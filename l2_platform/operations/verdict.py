@@ -70,13 +70,16 @@ def judge_close(ended: int, unclosed: Sequence[Unclosed], now_ns: int, close: Cl
         return Promise(name, True, "No session date has ended yet.")
     if not unclosed:
         return Promise(name, True, f"The last {ended} session dates that ended are closed.")
-    hours = {date.session_date: (now_ns - date.end_ns) / 3.6e12 for date in unclosed}
-    late = [date for date in unclosed if now_ns - date.end_ns > close.due_s * 1e9]
+    told = {
+        date.session_date: f"{date.session_date} {'changed' if date.changed_ns else 'ended'} {(now_ns - date.since_ns) / 3.6e12:.1f} h ago"
+        for date in unclosed
+    }
+    late = [date for date in unclosed if now_ns - date.since_ns > close.due_s * 1e9]
     if not late:
-        named = ", ".join(f"{date} ended {age:.1f} h ago" for date, age in hours.items())
+        named = ", ".join(told.values())
         return Promise(name, True, f"{named}; its close is due {close.due_s / 3600:.1f} h after the end.")
     named = "; ".join(
-        f"{date.session_date} ended {hours[date.session_date]:.1f} h ago and is not closed: {tell(date, close)}"
+        f"{told[date.session_date]} and is not closed{' again' if date.changed_ns else ''}: {tell(date, close)}"
         for date in late[:NAMED_MAX]
     )
     return Promise(name, False, f"{named}. Launch job daily_close for its partition and read what it says.")

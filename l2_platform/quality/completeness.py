@@ -74,12 +74,12 @@ def _measure(client: Client, settings: Settings, clock: Clock, session_date: int
     database, bounds = settings.clickhouse.database, settings.completeness
     number = date(session_date // 10_000, session_date // 100 % 100, session_date % 100)
     expected = _expected(client, database, windows)
-    day = DayQueries(client, database, number, windows, bounds).run(expected)
+    day = DayQueries(client, database, number, windows, settings).run(expected)
     _add_refused(day, settings, clock, session_date)
     now = min(clock.now_ns(), calendar_of(settings).end_of(session_date))
     # an import is as long as its file: only of what was recorded can minutes be missing
     judged = [window for window in windows if day.live and (bounds.dark_windows == "all" or window.name == "regular")]
-    lost = TimeLost(load_gaps(client, database, number), windows, dark_spans(day.minutes, judged, now), bounds.gap_s, now)
+    lost = TimeLost(load_gaps(client, database, number), windows, dark_spans(day.minutes, judged, now), bounds, now)
     for facts in day.symbols.values():
         lost.fill(facts)
     return day

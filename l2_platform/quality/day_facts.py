@@ -6,19 +6,21 @@ What does not belong here: gaps (time_facts), grades (verdicts).
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime
 from typing import Any, Final
+from zoneinfo import ZoneInfo
 
 from clickhouse_connect.driver.client import Client
 
 from l2_platform.market.sessions import Window
 from l2_platform.quality.verdicts import WINDOWS, SymbolFacts
-from l2_platform.settings import CompletenessSettings
+from l2_platform.settings import Settings
 from l2_platform.warehouse.queries import TABLES
 
 MARKET: Final = ("depth_updates", "quotes", "trades", "book_snapshots")
 MOMENT: Final = "if(source = 'live', ts_recv, ifNull(ts_event, ts_recv))"
 """When a row happened: received, or for imports and history (received later) the event's own time."""
+NEW_YORK: Final = ZoneInfo("America/New_York")
 VOLUME: Final = "basis IN ('last', 'extended', 'other')"
 MINUTE_NS: Final = 60_000_000_000
 
@@ -47,8 +49,9 @@ class Day:
 class DayQueries:
     """Asks one date; ClickHouse errors go through."""
 
-    def __init__(self, client: Client, database: str, day: date, windows: Sequence[Window], bounds: CompletenessSettings) -> None:
-        self._client, self._database, self._windows, self._bounds = client, database, windows, bounds
+    def __init__(self, client: Client, database: str, day: date, windows: Sequence[Window], settings: Settings) -> None:
+        self._client, self._database, self._windows, self._bounds = client, database, windows, settings.completeness
+        self._day, self._tick_id_rule = day, settings.feed.tick_id_rule
         self._parameters: dict[str, Any] = {"day": day}
         self._recorded = "source = 'live'"
 
@@ -126,19 +129,25 @@ class DayQueries:
         day.minutes.update(int(row["minute"]) for row in self._ask(f"SELECT DISTINCT minute FROM ({parts})"))  # noqa: S608 - names are ours
 
     def _tick_ids(self, day: Day) -> None:
-        """A centre counts when the range of its ids is about as large as their number; others are not judged by them. 0 is no id."""
+        """A centre counts when the range of its ids is about as large as their number; others are not judged by them. 0 is no id.
+
+        By setting `feed.tick_id_rule` a symbol's ids count over all centres, or nothing counts.
+        """
+        if self._tick_id_rule == "none":
+            return
+        center = "market_center" if self._tick_id_rule == "per_market_center" else "0"
         sql = f"""
             SELECT symbol, countIf(NOT counting) AS odd, countIf(counting AND first = 1) AS ones, countIf(counting) AS centres,
                    sumIf(last - first + 1, counting) AS span, sumIf(before, counting) AS before_first,
                    sumIf(own, counting) AS seen_own, sumIf(known, counting) AS seen_all
             FROM (
-                SELECT symbol, market_center, groupBitmapIf(tick_id, tick_id > 0 AND {self._recorded}) AS own,
+                SELECT symbol, {center} AS center, groupBitmapIf(tick_id, tick_id > 0 AND {self._recorded}) AS own,
                        groupBitmapIf(tick_id, tick_id > 0) AS known, minIf(tick_id, tick_id > 0) AS first, max(tick_id) AS last,
                        known > 0 AND last - first + 1 <= {{sparse:Float64}} * known AS counting,
                        if(first - 1 <= last - first + 1, first - 1, 0) AS before
                 FROM {self._place("trades")}
                 WHERE session_date = {{day:Date}} AND trade_date = {{day:Date}} AND {VOLUME}
-                GROUP BY symbol, market_center)
+                GROUP BY symbol, center)
             GROUP BY symbol"""  # noqa: S608 - names are ours
         rows = list(self._ask(sql, sparse=self._bounds.tick_sparse))
         day.from_one = 2 * sum(int(row["ones"]) for row in rows) >= sum(int(row["centres"]) for row in rows) > 0
@@ -177,21 +186,33 @@ class DayQueries:
                 facts.volume_lost = lost.get(facts.symbol, facts.volume_missing)
 
     def _daily_bars(self, day: Day) -> None:
-        """Lines of daily history replies (date, high, low, open, close, volume, …) that are stored with the date or the days after."""
+        """The vendor's daily bars of the date, stored (`l2 backfill --what bars --interval daily`) or among imported replies.
+
+        Their lines are date, high, low, open, close, volume, … A session that reaches over midnight in New York has no daily bar.
+        """
+        ends = (datetime.fromtimestamp(ts // 10**9, NEW_YORK).date() for window in self._windows for ts in (window.start, window.end - 1))
+        if any(day_of_end != self._day for day_of_end in ends):
+            return
         volume = "extract(raw, concat('(?:^|,)', toString({day:Date}), ',(?:[0-9.]+,){4}([0-9]+),'))"
         sql = f"""
-            SELECT symbol, argMax(toInt64OrNull({volume}), ts_recv) AS volume
-            FROM {self._place("feed_events")}
-            WHERE session_date BETWEEN {{day:Date}} AND {{day:Date}} + 10 AND kind = 'history_bar' AND symbol != ''
-              AND {volume} != ''
+            SELECT symbol, argMax(told, at) AS volume FROM (
+                SELECT toString(symbol) AS symbol, toInt64OrNull({volume}) AS told, ts_recv AS at
+                FROM {self._place("feed_events")}
+                WHERE session_date BETWEEN {{day:Date}} AND {{day:Date}} + 10 AND kind = 'history_bar' AND symbol != '' AND {volume} != ''
+                UNION ALL
+                SELECT toString(symbol), toNullable(volume), ts_recv FROM {self._place("history_bars")}
+                WHERE session_date BETWEEN {{day:Date}} - 10 AND {{day:Date}} + 10 AND interval_s = 86400 AND volume >= 0
+                  AND toDate(ts_begin, 'America/New_York') = {{day:Date}})
             GROUP BY symbol"""  # noqa: S608 - names are ours
         for row in self._ask(sql):
             if row["volume"] is not None:
                 day.of(str(row["symbol"])).volume_bar = int(row["volume"])
 
     def _book_times(self, day: Day) -> None:
-        """How long the stored book had each trust: from a row to the next one of the symbol."""
-        held = "toUnixTimestamp64Nano(next) - toUnixTimestamp64Nano(ts_recv)"
+        """How long the stored book had each trust inside the windows, which follow each other: from a row to the next one of the symbol."""
+        held = (
+            "greatest(0, least(toUnixTimestamp64Nano(next), {last:Int64}) - greatest(toUnixTimestamp64Nano(ts_recv), {first:Int64}))"
+        )
         sums = ", ".join(f"sumIf({held}, trust = '{trust}') / 1e9 AS {trust}_s" for trust in ("good", "suspect", "building"))
         sql = f"""
             SELECT symbol, {sums} FROM (
@@ -200,7 +221,7 @@ class DayQueries:
                            ROWS BETWEEN CURRENT ROW AND 1 FOLLOWING) AS next
                 FROM {self._place("book_snapshots")} WHERE session_date = {{day:Date}} AND {self._recorded})
             GROUP BY symbol"""  # noqa: S608 - names are ours
-        for row in self._ask(sql):
+        for row in self._ask(sql, first=self._windows[0].start, last=self._windows[-1].end):
             facts = day.of(str(row["symbol"]))
             facts.book_good_s, facts.book_suspect_s, facts.book_building_s = (
                 round(float(row[f"{trust}_s"]), 6) for trust in ("good", "suspect", "building")

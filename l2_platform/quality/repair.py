@@ -25,6 +25,7 @@ from l2_platform.errors import InputError, L2Error, WarehouseError
 from l2_platform.feeds.iqfeed.lookup import check_reachable
 from l2_platform.journal.appending import Piece, append_finished_segment, close_date, contexts_of_date
 from l2_platform.market.sessions import load_calendar
+from l2_platform.monitoring.changed_dates import note_change
 from l2_platform.monitoring.leases import date_lease
 from l2_platform.quality.ledger import LedgerGap, RepairState, append_version, load_gaps
 from l2_platform.quality.repair_plan import Found, Plan, attempts_of, concerns, is_due, judge, plan_of
@@ -251,6 +252,8 @@ class _Repair:
             notes["bars"] += reply.bars
             notes["by_time"] += [] if choice.by_id else [item.symbol]
         context = {"protocol": self._settings.feed.protocol, "symbols": names, "repair": notes}
+        if notes["kept"] or notes["bars"]:
+            note_change(self._settings.run_dir, self._date, self._clock.now_ns())
         append_finished_segment(
             self._settings.journal_dir, STREAM, self._date, self._pieces(replies), context=context, calendar=self._settings.calendar_name
         )

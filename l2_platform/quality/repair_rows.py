@@ -77,7 +77,7 @@ def missing_ids(
         SELECT sum(if(ids >= {DENSE_MIN} * span, span - ids, 0)) FROM (
             SELECT symbol, sum(ids) AS ids, sum(span) AS span FROM (
                 SELECT symbol, uniqExact(tick_id) AS ids, max(tick_id) - min(tick_id) + 1 AS span
-                FROM {settings.clickhouse.database}.trades WHERE {_WHERE} GROUP BY symbol, trade_date, market_center)
+                FROM {settings.clickhouse.database}.trades WHERE {_WHERE} AND tick_id > 0 GROUP BY symbol, trade_date, market_center)
             GROUP BY symbol)"""  # noqa: S608 - name is ours
     size = settings.repair.symbols_max
     found = 0

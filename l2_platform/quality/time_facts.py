@@ -9,6 +9,7 @@ from typing import Final
 from l2_platform.market.sessions import Window
 from l2_platform.quality.ledger import LedgerGap
 from l2_platform.quality.verdicts import SymbolFacts
+from l2_platform.settings import CompletenessSettings
 
 Span = tuple[int, int]
 MINUTE_NS: Final = 60_000_000_000
@@ -74,11 +75,16 @@ def dark_spans(minutes: set[int], windows: Sequence[Window], now_ns: int) -> lis
 class TimeLost:
     """Gaps and dark minutes of a date, laid over each symbol."""
 
-    def __init__(self, gaps: Sequence[LedgerGap], windows: Sequence[Window], dark: Sequence[Span], gap_s: float, now_ns: int) -> None:
-        """`dark`: from `dark_spans`; `gap_s`: gaps up to this length do not count; an open gap lasts until `now_ns`."""
+    def __init__(
+        self, gaps: Sequence[LedgerGap], windows: Sequence[Window], dark: Sequence[Span], bounds: CompletenessSettings, now_ns: int
+    ) -> None:
+        """`dark`: from `dark_spans`; gaps up to `gap_s` do not count unless they are more than `gap_short_s` together; an open gap lasts
+        until `now_ns`.
+        """
         self._windows = union((window.start, window.end) for window in windows)
         self._dark = dark
-        counted = [gap for gap in gaps if gap.state != "withdrawn" and gap.seconds(now_ns) > gap_s]
+        self._bounds = bounds
+        counted = [gap for gap in gaps if gap.state != "withdrawn"]
         self._now = now_ns
         self._of_all = [gap for gap in counted if not gap.symbols]
         self._of_one: dict[str, list[LedgerGap]] = {}
@@ -97,6 +103,10 @@ class TimeLost:
     def _measure(self, gaps: Sequence[LedgerGap]) -> tuple[int, float, float, float, float, float]:
         """Number, time, explained, repaired and unexplained time, dark time that no gap tells of."""
         spans = {gap.gap_id: self._inside(gap) for gap in gaps}
+        short = {gap.gap_id for gap in gaps if gap.seconds(self._now) <= self._bounds.gap_s}
+        if seconds(union(span for name in short for span in spans[name])) <= self._bounds.gap_short_s:
+            gaps = [gap for gap in gaps if gap.gap_id not in short]
+            spans = {gap.gap_id: spans[gap.gap_id] for gap in gaps}
         explained = union(span for gap in gaps if gap.explanation for span in spans[gap.gap_id])
         lost = union(
             span for gap in gaps if not gap.explanation and gap.repair_state not in REPAIRED for span in spans[gap.gap_id]

@@ -174,7 +174,7 @@ def _weaknesses(facts: SymbolFacts, bounds: CompletenessSettings) -> list[str]:
         hours = ", ".join(f"{hour:02d}:00" for hour in few)
         found.append(f"fewer than {bounds.usual_share:.0%} of the usual rows in the hours {hours} (New York)")
     book_s = facts.book_good_s + facts.book_suspect_s + facts.book_building_s
-    if facts.book_suspect_s > bounds.suspect_share * book_s:
+    if facts.book_suspect_s > max(bounds.suspect_s, bounds.suspect_share * book_s):
         found.append(f"its book was suspect for {facts.book_suspect_s:,.1f} s")
     if facts.quarantined:
         found.append(f"{facts.quarantined:,} lines or rows are in quarantine")

@@ -20,6 +20,7 @@ from l2_platform.delivery.gathering import merge
 from l2_platform.errors import InputError, L2Error, SinkBlocked, SinkError, WarehouseError
 from l2_platform.journal.headers import end_of_date, segment_context, segment_header
 from l2_platform.journal.layout import date_folder, list_segments
+from l2_platform.monitoring.changed_dates import note_change
 from l2_platform.monitoring.leases import date_lease
 from l2_platform.replay.dates import require_over, streams_of, without_delivery
 from l2_platform.replay.filling import GAPS, Filled, Filling, durable_path_of
@@ -176,6 +177,7 @@ class _Rebuild:
             result, plan = self._judge(before, filled)
             if plan.replace or plan.empty:
                 self._step("swapping")
+                note_change(self._settings.run_dir, self._date, self._clock.now_ns())
                 self._staging.mark_ready(plan)
         except BaseException:
             # whatever it was, also an interrupt: staging goes, now or with the next run

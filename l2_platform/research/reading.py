@@ -18,6 +18,7 @@ from clickhouse_connect.driver.exceptions import ClickHouseError
 from l2_platform.archive.layout import Manifest, list_archived, list_tables, partition_folder
 from l2_platform.errors import InputError, WarehouseError
 from l2_platform.journal.layout import source_of
+from l2_platform.monitoring.changed_dates import changed_dates
 from l2_platform.research.bounds import Bound, Span, span_of
 from l2_platform.research.repaired import PRINT, without_twins
 from l2_platform.research.streams import Candidate, choose, near, repaired
@@ -109,6 +110,7 @@ class _Reading:
         if not candidates:
             self._explain_nothing(names, span, stream)
         chosen = choose(candidates)
+        self._require_newest(chosen)
         rows = sum(candidate.rows for candidate in chosen)
         limit = self._settings.archive.read_rows_max
         if rows > limit:
@@ -129,6 +131,16 @@ class _Reading:
         whole = without_twins(whole) if twins else whole
         by = [self._moment(), *order[1:]] if self._shape.told_twice else order
         return whole.sort(by, maintain_order=True).select(wanted)
+
+    def _require_newest(self, chosen: list[Candidate]) -> None:
+        """InputError when the archive is behind of the warehouse, and only the archive is asked: no stale answer."""
+        changed = changed_dates(self._settings.run_dir) if self._client is None else {}
+        for item in chosen:
+            if item.session_date.year * 10_000 + item.session_date.month * 100 + item.session_date.day in changed:
+                raise InputError(
+                    f"{item.session_date} was repaired or rebuilt after it was archived: `l2 archive {item.session_date}` brings the "
+                    "archive up to date (job daily_close does it by itself), or read with the warehouse (archive_only=False)"
+                )
 
     # ── what there is ──
 

@@ -1,14 +1,16 @@
-"""Which of the newest session dates that ended are not closed, from the journal's folders and Dagster's own records.
+"""Which of the newest session dates that ended are not closed, or changed since, from folders and Dagster's own records.
 
 What does not belong here: when they are asked for again (operations/unclosed.py).
 """
 
+from datetime import UTC, datetime
 from typing import Final
 
 import dagster as dg
 
 from l2_platform.journal.layout import list_dates
 from l2_platform.market.sessions import load_calendar
+from l2_platform.monitoring.changed_dates import changed_dates
 from l2_platform.operations.unclosed import Unclosed
 from l2_platform.resources.evidence import materialized_partitions
 from l2_platform.settings import Settings
@@ -37,22 +39,25 @@ def ended_dates(settings: Settings, now_ns: int) -> list[int]:
 
 
 def unclosed_dates(settings: Settings, instance: dg.DagsterInstance, now_ns: int) -> list[Unclosed]:
-    """Those of `ended_dates` that `closed_day` was never made for, oldest first; one query each."""
-    ended = ended_dates(settings, now_ns)
-    if not ended:
+    """Those of `ended_dates` that `closed_day` was never made for, and closed ones that changed since, oldest first; one query each."""
+    ended, changed = ended_dates(settings, now_ns), changed_dates(settings.run_dir)
+    if not ended and not changed:
         return []
     closed = materialized_partitions(instance, CLOSED)
     calendar = load_calendar(settings.calendar_name, settings.session.roll_margin_s)
-    return [_look(instance, date, calendar.end_of(date), now_ns) for date in ended if key_of(date) not in closed]
+    found = {date: 0 for date in ended if key_of(date) not in closed}
+    found |= {date: changed_ns for date, changed_ns in changed.items() if key_of(date) in closed}
+    return [_look(instance, date, calendar.end_of(date), now_ns, changed_ns) for date, changed_ns in sorted(found.items())]
 
 
-def _look(instance: dg.DagsterInstance, session_date: int, end_ns: int, now_ns: int) -> Unclosed:
-    wanted = dg.RunsFilter(job_name=JOB, tags={PARTITION_TAG: key_of(session_date)})
+def _look(instance: dg.DagsterInstance, session_date: int, end_ns: int, now_ns: int, changed_ns: int) -> Unclosed:
+    since = datetime.fromtimestamp(changed_ns / 1e9, UTC) if changed_ns else None
+    wanted = dg.RunsFilter(job_name=JOB, tags={PARTITION_TAG: key_of(session_date)}, created_after=since)
     records = instance.get_run_records(wanted, limit=RUNS_SEEN)
     tried = [int(text) for record in records if (text := record.dagster_run.tags.get(TRY_TAG, "")).isdigit()]
     # a run of the future ended before the clock was set back: it must not be waited for
     ends = [end for record in records if record.end_time and (end := int(record.end_time * 1e9)) <= now_ns]
     return Unclosed(
         session_date, end_ns, running=any(not record.dagster_run.is_finished for record in records),
-        tries=max(tried, default=0), last_ns=max(ends, default=0),
+        tries=max(tried, default=0), last_ns=max(ends, default=0), changed_ns=changed_ns,
     )  # fmt: skip

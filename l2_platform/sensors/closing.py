@@ -1,4 +1,4 @@
-"""`unclosed_dates`: asks for the daily close of an ended session date again when it failed, or was never asked for.
+"""`unclosed_dates`: asks for the daily close of an ended session date again when it failed, was never asked for, or the date changed.
 
 A thin shell: which date and when is decided by the pure `operations/unclosed.py`.
 """
@@ -24,7 +24,8 @@ def build_unclosed_sensor(settings: Settings, partitions: dg.DailyPartitionsDefi
         name="unclosed_dates",
         description=(
             f"Watches the last {close.again_dates} session dates that ended: one that is not closed is given to daily_close again, up to "
-            f"{close.again_max} times, {close.again_first_s / 60:.0f} minutes after the failed run and then ever later."
+            f"{close.again_max} times, {close.again_first_s / 60:.0f} minutes after the failed run and then ever later. A closed date "
+            "whose rows changed since (a repair, a rebuild) is closed and archived again, however old it is."
         ),
         minimum_interval_seconds=INTERVAL_S, job_name=JOB, default_status=dg.DefaultSensorStatus.RUNNING,
     )  # fmt: skip
@@ -38,6 +39,7 @@ def build_unclosed_sensor(settings: Settings, partitions: dg.DailyPartitionsDefi
         if chosen is None:
             return dg.SkipReason(told)
         key, number = key_of(chosen.session_date), str(chosen.tries + 1)
-        return dg.RunRequest(run_key=f"unclosed:{key}:{number}", partition_key=key, tags={TRY_TAG: number})
+        change = f":{chosen.changed_ns}" if chosen.changed_ns else ""
+        return dg.RunRequest(run_key=f"unclosed:{key}{change}:{number}", partition_key=key, tags={TRY_TAG: number})
 
     return sensor

@@ -105,6 +105,14 @@ def put_others(client: Client) -> None:
         if symbol != "AAA":
             put_symbol(client, symbol, 73 + price)
         client.command(BARS.format(symbol=symbol, more=more, price=price))
+    client.command(DAILY.format(symbol="AAA", more=0))
+    put_symbol(client, "daily_more", 80, only=("trades",))
+    client.command(DAILY.format(symbol="daily_more", more=1))
+    # prints without an id, and such among others of which some come twice
+    put_symbol(client, "nameless", 78, {"trades": {"tick_id": "0"}}, only=("trades",))
+    for again in ({}, {"where": "number BETWEEN 500 AND 509", "seq": "seq + 2"}):
+        plant = {"tick_id": "if(number % 3 = 0, 0, number - intDiv(number, 3))"} | again
+        put_symbol(client, "half_named", 79, {"trades": plant}, only=("trades",))
     for symbol, explanation, state, begin in (
         ("lost", "", "", 500), ("halted", "halt", "", 600), ("mended", "", "repaired", 700), ("quiet", "quiet", "", 800),
     ):  # fmt: skip
@@ -132,6 +140,11 @@ BARS = """INSERT INTO l2.history_bars (stream, session_date, seq, symbol, source
         high + {price}, low,
         close, volume + {more}, -1, trade_count
     FROM l2.bars_1m WHERE session_date = '2026-03-06' AND symbol = '{symbol}' AND source = 'live'"""
+DAILY = """INSERT INTO l2.history_bars (stream, session_date, seq, symbol, source, interval_s, ts_begin, ts_recv, open, high, low,
+    close, volume, total_volume, trade_count)
+    SELECT 'iqfeed-bars-history', session_date, 100000 + length(symbol), symbol, 'history', 86400,
+        toDateTime(trade_date, 'America/New_York'), now64(9), open, high, low, close, volume + {more}, -1, 0
+    FROM l2.bars_daily WHERE session_date = '2026-03-06' AND symbol = '{symbol}' AND source = 'live'"""
 GAP = """INSERT INTO l2.gap_events (gap_id, stream, session_date, seq, ordinal, source, symbols, ts_from, ts_to, cause, evidence,
     repair_source,
         rows_recovered, residual, explanation, repair_state, state, seq_before, version, ts_written)
@@ -142,6 +155,7 @@ OTHERS = {
     "silence_explained": ("", "error", 999, 1040), "no_overnight_jump": ("split", "warn", 0, 1),
     "sources_agree": ("dearer", "warn", 0, 1800),
     "bars_equal_history more": ("more_volume", "error", 0, 1800), "bars_equal_history higher": ("higher", "error", 0, 1800),
+    "bars_equal_history daily": ("daily_more", "error", None, None),
     "gaps_explained": ("lost", "error", 500, 590), "halts_hold": ("halted", "error", 600, 690), "no_incidents": ("garbled", "warn", 77, 77),
     "symbols_there": ("never", "error", None, None), "stores_equal": ("", "error", None, None),
 }  # fmt: skip
@@ -162,7 +176,7 @@ def test_what_concerns_more_than_rows_of_a_symbol_is_found(audited: AuditResult,
 def test_only_what_is_wrong_is_found_beside_the_rows(audited: AuditResult) -> None:
     for name, symbols in {
         "gaps_explained": {"lost"}, "halts_hold": {"halted"}, "no_overnight_jump": {"split"},
-        "bars_equal_history": {"more_volume", "higher"}, "symbols_there": {"never"}, "sources_agree": {"dearer"},
+        "bars_equal_history": {"more_volume", "higher", "daily_more"}, "symbols_there": {"never"}, "sources_agree": {"dearer"},
     }.items():  # fmt: skip
         assert {item.symbol for item in findings_of(audited, name)} == symbols, name
     silences = findings_of(audited, "silence_explained")
@@ -204,6 +218,12 @@ def test_clean_symbols_have_no_finding(audited: AuditResult) -> None:
     assert looked["book_not_crossed"] == (len(CLEAN) + len(PLANTS) + 3 + 6) * SECONDS, "every snapshot of every symbol"
 
 
+def test_a_print_without_an_id_is_no_hole_and_no_double(audited: AuditResult) -> None:
+    for check in ("counters_unbroken", "print_once", "volume_reconciled", "bars_equal_history"):
+        assert not [item for item in findings_of(audited, check) if item.symbol == "nameless"], check
+    assert not [item for item in findings_of(audited, "counters_unbroken") if item.symbol == "half_named"]
+
+
 @pytest.mark.parametrize("symbol", PLANTS)
 def test_a_plant_is_found_where_and_when_it_is(audited: AuditResult, symbol: str) -> None:
     check, severity, first, last, _ = PLANTS[symbol]
@@ -220,6 +240,7 @@ def test_a_plant_is_found_where_and_when_it_is(audited: AuditResult, symbol: str
         ("row_twice", "key_once", 400, "same row", 1),
         ("key_twice", "key_once", 410, "same key, other content", 1),
         ("block_twice", "print_once", 500, "same print at another seq", 10),
+        ("half_named", "print_once", 500, "same print at another seq", 7),
     ],
 )
 def test_what_is_there_twice_is_found(audited: AuditResult, symbol: str, check: str, at: int, said: str, flagged: int) -> None:

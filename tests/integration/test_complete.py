@@ -22,8 +22,8 @@ from tests.integration.stored import make_home, warehouse
 
 pytestmark = pytest.mark.integration
 LIVE, DEPTH = "iqfeed-level1-0", "iqfeed-depth-0"
-DAY, HALF, EMPTY = "2025-07-25", "2025-07-03", "2025-07-24"
-OPEN = {DAY: "2025-07-25 13:30:00", HALF: "2025-07-03 13:30:00"}
+DAY, HALF, EMPTY, BARS = "2025-07-25", "2025-07-03", "2025-07-24", "2025-07-23"
+OPEN = {DAY: "2025-07-25 13:30:00", HALF: "2025-07-03 13:30:00", BARS: "2025-07-23 13:30:00"}
 MINUTES = {DAY: 390, HALF: 210}
 COLUMNS = "stream, session_date, seq, symbol, ts_event, ts_recv, source"
 
@@ -96,6 +96,35 @@ def test_a_half_day_that_is_whole_is_complete(settings: Settings, client: Client
     assert (one.facts.tick_ids_expected, one.facts.volume_expected, one.facts.latency_p50_ms) == (2100, 210_000, 20.0)
     assert one.facts.rows_by_hour[9:14] == [330, 660, 660, 660, 0]
     assert "no universe is recorded" in verdict.message
+
+
+def test_the_vendors_daily_bar_is_compared_with_the_prints(settings: Settings, client: Client) -> None:
+    for symbol in ("SAME", "MORE", "ZERO"):
+        put(client, BARS, symbol, minutes=390)
+    # (symbol, length, day of the bar, volume): bars of a minute and of another day say nothing of the date
+    bars = [("SAME", 86_400, BARS, 390_000), ("SAME", 60, BARS, 7), ("SAME", 86_400, EMPTY, 8), ("MORE", 86_400, BARS, 390_100)]
+    for place, (symbol, length, day, volume) in enumerate(bars):
+        values = f"'iqfeed-bars-history', '{BARS}', {place + 1}, '{symbol}', 'history', {length}, '{day} 04:00:00', now()"
+        client.command(f"""INSERT INTO l2.history_bars (stream, session_date, seq, symbol, source, interval_s, ts_begin, ts_recv,
+            open, high, low, close, volume, total_volume, trade_count)
+            VALUES ({values}, 1, 1, 1, 1, {volume}, -1, 0)""")
+    client.command("ALTER TABLE l2.trades UPDATE tick_id = 0 WHERE symbol = 'ZERO' SETTINGS mutations_sync = 2")
+    _, found = judged(settings, BARS)
+    assert {name: one.grade for name, one in found.items()} == {"SAME": "complete", "MORE": "degraded", "ZERO": "complete"}
+    assert [one.facts.volume_bar for one in (found["SAME"], found["MORE"], found["ZERO"])] == [390_000, 390_100, -1]
+    assert "the vendor's daily bar has a volume of 390,100, the prints 390,000" in found["MORE"].reasons
+    # no id, no hole: the volume judges them
+    zero = found["ZERO"].facts
+    assert (zero.tick_ids_expected, zero.tick_ids_missing, zero.centres_not_counting, zero.volume_missing) == (0, 0, 2, 0)
+
+
+def test_tick_ids_count_as_the_setting_says(settings: Settings, client: Client) -> None:
+    client.command("ALTER TABLE l2.trades DELETE WHERE symbol = 'SAME' AND seq % 100 = 1 SETTINGS mutations_sync = 2")
+    missing = {}
+    for rule in ("per_market_center", "none"):
+        changed = settings.model_copy(update={"feed": settings.feed.model_copy(update={"tick_id_rule": rule})})
+        missing[rule] = judged(changed, BARS)[1]["SAME"].facts.tick_ids_missing
+    assert missing == {"per_market_center": 39, "none": 0}
 
 
 def test_losses_of_a_live_day_are_numbers_with_reasons(settings: Settings, client: Client) -> None:

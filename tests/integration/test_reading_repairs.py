@@ -12,6 +12,7 @@ import l2_platform
 from l2_platform.archive.export import export_date
 from l2_platform.clock import SystemClock
 from l2_platform.errors import InputError
+from l2_platform.monitoring.changed_dates import note_change
 from l2_platform.quality.repair import STREAM
 from l2_platform.settings import Settings
 from l2_platform.warehouse.bars import bar_facts, busiest
@@ -120,6 +121,18 @@ def test_from_the_archive_it_is_the_same(client: Client, settings: Settings) -> 
     export_date(client, settings, SystemClock(), date.fromisoformat(DAY))
     assert l2_platform.read("trades", None, DAY, NEXT, archive_only=True, settings=settings).equals(before)
     assert l2_platform.read("bars_1m", None, DAY, NEXT, archive_only=True, settings=settings).equals(bars)
+    # a repair more: nobody gets the old rows for the new ones
+    client.command(f"ALTER TABLE l2.trades UPDATE size = size + 1 WHERE stream = '{STREAM}' AND seq != 100 SETTINGS mutations_sync = 2")
+    note_change(settings.run_dir, 20261118, 1)
+    with pytest.raises(InputError, match=r"was repaired or rebuilt after it was archived: `l2 archive 2026-11-18`"):
+        l2_platform.read("trades", None, DAY, NEXT, archive_only=True, settings=settings)
+    export_date(client, settings, SystemClock(), date.fromisoformat(DAY), table="trades")
+    with pytest.raises(InputError, match="was repaired or rebuilt"):
+        l2_platform.read("trades", None, DAY, NEXT, archive_only=True, settings=settings)
+    export_date(client, settings, SystemClock(), date.fromisoformat(DAY))
+    newest = l2_platform.read("trades", None, DAY, NEXT, archive_only=True, settings=settings)
+    assert newest["size"].sum() == before["size"].sum() + 129
+    before = newest
     # live trades in the archive only, repairs in the warehouse: no answer instead of a wrong one
     client.command(f"ALTER TABLE l2.trades DROP PARTITION ('{DAY}', '{LIVE}')")
     assert l2_platform.read("trades", None, DAY, NEXT, settings=settings).equals(before)

@@ -19,6 +19,7 @@ from clickhouse_connect.driver.client import Client
 import l2_platform
 from l2_platform.definitions import build_definitions
 from l2_platform.errors import DateBusy, InputError
+from l2_platform.monitoring.changed_dates import changed_dates
 from l2_platform.monitoring.leases import date_lease
 from l2_platform.quality.repair import STREAM, repair_date
 from l2_platform.quality.repair_due import due_gaps
@@ -80,6 +81,7 @@ def test_bars_of_a_repaired_day_are_those_of_all_that_was_sent(market: Market) -
     values = "toUnixTimestamp(ts_begin), open, high, low, close, volume, trade_count"
     with vendor(market.settings, history_of(market.ticks)):
         market.repair()
+    assert market.date in changed_dates(market.settings.run_dir), "what was archived of the date is old now"
     for view, length_s in (("bars_1s", 1), ("bars_5s", 5), ("bars_1m", 60)):
         for name in market.symbols:
             stored = market.client.query(f"SELECT {values} FROM l2.{view} WHERE symbol = '{name}' ORDER BY 1").result_rows

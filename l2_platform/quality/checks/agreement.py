@@ -29,7 +29,8 @@ FROM (
                    AS counted
         FROM $database.trades WHERE session_date = {day:Date} AND ts_event IS NOT NULL AND basis IN ('last', 'extended', 'other')
           AND symbol IN (SELECT symbol FROM $database.history_bars WHERE session_date = {day:Date} AND interval_s = $length)
-        ORDER BY source DESC LIMIT 1 BY symbol, vendor, trade_date, market_center, tick_id, if(tick_id = 0, seq, 0)
+        ORDER BY source DESC
+        LIMIT 1 BY symbol, vendor, trade_date, market_center, tick_id, if(tick_id = 0, (toString(stream), seq), ('', 0))
     ) AS held ON told.symbol = held.symbol AND told.vendor = held.vendor AND told.begin = held.begin
     GROUP BY symbol, interval_s, begin
 )"""

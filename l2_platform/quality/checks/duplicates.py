@@ -44,7 +44,7 @@ FROM (
     SELECT symbol, count() AS copies, uniqExact(cityHash64(price, size, ts_event)) AS contents, min($moment) AS ts_first,
            max($moment) AS ts_last, min(seq) AS seq_first, max(seq) AS seq_last
     FROM $database.trades
-    WHERE $where AND (symbol, trade_date) IN (
+    WHERE $where AND tick_id > 0 AND (symbol, trade_date) IN (
         SELECT symbol, trade_date FROM $database.trades WHERE $where AND tick_id > 0 AND {tick_ids:UInt8}
         GROUP BY symbol, trade_date, if({tick_by_center:UInt8}, market_center, 0) HAVING count() > groupBitmap(tick_id)
     )

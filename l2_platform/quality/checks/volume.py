@@ -44,20 +44,23 @@ FROM (
 ) AS sums
 LEFT JOIN (
     SELECT symbol, trade_date, sum(size) AS recovered
-    FROM (SELECT symbol, trade_date, market_center, tick_id, size, total_volume FROM $database.trades
+    FROM (SELECT symbol, trade_date, market_center, tick_id,
+                 if(tick_id = 0, toUnixTimestamp64Nano(ifNull(ts_event, ts_recv)), 0) AS nameless, size, total_volume FROM $database.trades
           WHERE {is_live:UInt8} AND session_date = {day:Date} AND source = 'history' AND basis IN ('last', 'extended', 'other')
           AND $symbols) AS brought
     INNER JOIN (
         SELECT symbol, trade_date, min(total_volume) AS low, max(total_volume) AS high FROM $database.trades
         WHERE $where AND basis IN ('last', 'extended', 'other') AND total_volume >= 0 GROUP BY symbol, trade_date
     ) AS bounds USING (symbol, trade_date)
-    WHERE total_volume > low AND total_volume < high AND (symbol, trade_date, market_center, tick_id) NOT IN (
-        SELECT symbol, trade_date, market_center, tick_id FROM $database.trades
+    WHERE total_volume > low AND total_volume < high AND (symbol, trade_date, market_center, tick_id, nameless) NOT IN (
+        SELECT symbol, trade_date, market_center, tick_id, if(tick_id = 0, toUnixTimestamp64Nano(ifNull(ts_event, ts_recv)), 0)
+        FROM $database.trades
         WHERE $where AND symbol IN (SELECT symbol FROM $database.trades WHERE session_date = {day:Date} AND source = 'history')
     )
     GROUP BY symbol, trade_date
 ) AS filled USING (symbol, trade_date)"""
-"""Between two prints of a symbol the running total rises by the size of the later one; what history brought is taken off."""
+"""Between two prints of a symbol the running total rises by the size of the later one; what history brought is taken off.
+Prints without a TickID (0) are told apart by their time."""
 
 
 def _counts(day: Day) -> str:

@@ -63,3 +63,14 @@ def test_the_promise_is_broken_once_the_close_is_overdue_and_says_what_becomes_o
     assert "20260919 ended 2.0 h ago and is not closed: 3 more tries did not help" in late.seen
     assert "Launch job daily_close" in late.seen
     assert "a run of daily_close is at work" in judge_close(1, [date(running=True)], at(7201), CLOSE).seen
+
+
+def test_a_closed_date_that_changed_is_closed_again_some_time_after_the_change() -> None:
+    changed = Unclosed(20260901, END, changed_ns=at(90_000))
+    assert next_close(at(90_599), [changed], CLOSE) is None
+    assert next_close(at(90_600), [changed], CLOSE) == changed
+    # late from the change on, not from the end of the date
+    assert judge_close(5, [changed], at(90_000 + 7199), CLOSE).kept
+    promise = judge_close(5, [changed], at(90_000 + 7201), CLOSE)
+    assert not promise.kept
+    assert "20260901 changed 2.0 h ago and is not closed again" in promise.seen

@@ -37,7 +37,8 @@ CASES = [
     ("repaired", {"repaired_s": 90.0}, "90.0 s of gaps were repaired"),
     ("degraded", {"seen_minutes": [3, 0, 0]}, "no row in regular trading"),
     ("degraded", {"rows": 0, "rows_history": 5}, "nothing was recorded"),
-    ("degraded", {"book_good_s": 100.0, "book_suspect_s": 1.0}, "suspect for 1.0 s"),
+    ("degraded", {"book_good_s": 100.0, "book_suspect_s": 1.1}, "suspect for 1.1 s"),
+    ("complete", {"book_good_s": 100.0, "book_suspect_s": 1.0}, ""),
     ("degraded", {"quarantined": 1}, "1 lines or rows are in quarantine"),
     ("complete", {"trades": 0}, "no print"),
     ("complete", {"centres_not_counting": 2}, "TickIDs of 2 market centres do not count"),
@@ -87,7 +88,7 @@ def test_time_lost_is_counted_once_and_only_inside_the_windows() -> None:
         gap(280, None, state="open", symbols=("BBB",)),
     ]  # fmt: skip
     windows = [Window("regular", 100 * S, 400 * S)]
-    lost = TimeLost(gaps, windows, [(105 * S, 108 * S), (300 * S, 360 * S)], 1.0, 390 * S)
+    lost = TimeLost(gaps, windows, [(105 * S, 108 * S), (300 * S, 360 * S)], CompletenessSettings(), 390 * S)
     told = {}
     for symbol in ("AAA", "BBB", "CCC"):
         one = SymbolFacts(symbol)
@@ -96,3 +97,15 @@ def test_time_lost_is_counted_once_and_only_inside_the_windows() -> None:
     assert told["CCC"] == (3, 40.0, 10.0, 20.0, 70.0, 60.0)
     assert told["AAA"] == (5, 50.0, 10.0, 15.0, 85.0, 60.0)
     assert told["BBB"] == (4, 150.0, 10.0, 20.0, 120.0, 0.0)
+
+
+@pytest.mark.parametrize(("gaps", "unexplained_s"), [(120, 0.0), (121, 60.5)])
+def test_short_gaps_count_when_they_are_many(gaps: int, unexplained_s: float) -> None:
+    found = [gap(10 * place, 10 * place + 0.5) for place in range(gaps)]
+    one = SymbolFacts("AAA")
+    TimeLost(found, [Window("regular", 0, 23_400 * S)], [], CompletenessSettings(), 23_400 * S).fill(one)
+    assert one.unexplained_s == unexplained_s
+    # at night none of them counts, however many they are
+    night = SymbolFacts("AAA")
+    TimeLost(found, [Window("regular", 50_000 * S, 60_000 * S)], [], CompletenessSettings(), 60_000 * S).fill(night)
+    assert night.unexplained_s == 0
