@@ -542,9 +542,9 @@ class QualitySettings(Section):
     book_level1_ms: float = Field(default=500.0, ge=0, le=60_000)
     """The top of a good book must equal a Level 1 quote of the time around, ms."""
     book_level1_share: float = Field(default=0.5, gt=0, le=1)
-    """When more of a symbol's compared books within one `episode_s` than this share differ it is a warning …"""
+    """When more than this share of a symbol's compared books (one in 5 s) differ it is a warning …"""
     book_level1_least: int = Field(default=20, ge=1, le=100_000)
-    """… when so many were compared."""
+    """… of so many in a row."""
     split_ratio: float = Field(default=1.4, gt=1, le=1000)
     """A first price that is so many times the last close, or that part of it, asks for a split or a wrong symbol."""
     coverage_days_min: int = Field(default=3, ge=1, le=60)

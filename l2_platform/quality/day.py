@@ -16,6 +16,8 @@ from l2_platform.settings import Settings
 
 TABLES: Final = ("trades", "quotes", "depth_updates", "book_snapshots", "feed_events")
 EXTRA: Final = ("history_bars", "reconciliations")
+BEFORE_TRADING_NS: Final = 8 * 3600 * 1_000_000_000
+"""Updates may come so long before the first window begins: a session owns the weekend in front of it, too."""
 UNKNOWN_TABLE: Final = "UNKNOWN_TABLE"
 
 
@@ -42,6 +44,10 @@ class Hours:
     """… to before here."""
     open_ns: int = 0
     close_ns: int = 0
+    trading_ns: int = 0
+    """Begin of the first window (pre-market where there is one), less `BEFORE_TRADING_NS`: until then nothing is updated."""
+    usual_ns: int = 0
+    """Up to here the day is like others: the close of a half-day, otherwise its end."""
     always_open: bool = False
 
 
@@ -116,7 +122,8 @@ def _hours(calendar: SessionCalendar, name: str, session_date: date) -> Hours:
         return Hours()
     regular = next(window for window in windows if window.name == "regular")
     return Hours(
-        calendar.start_of(number), calendar.end_of(number), regular.start, regular.end, always_open=name == ALWAYS_OPEN
+        calendar.start_of(number), calendar.end_of(number), regular.start, regular.end, windows[0].start - BEFORE_TRADING_NS,
+        regular.end if is_half_day(number, calendar) else calendar.end_of(number), always_open=name == ALWAYS_OPEN,
     )
 
 
@@ -163,3 +170,13 @@ def _earlier(client: Client, settings: Settings, session_date: date, day: Day) -
     )  # fmt: skip
     sql = f"SELECT session_date FROM ({union}) ORDER BY session_date DESC LIMIT {settings.quality.coverage_days}"  # noqa: S608
     return [found for (found,) in client.query(sql, parameters={"day": session_date}).result_rows]
+
+
+def is_half_day(session_date: int, calendar: SessionCalendar) -> bool:
+    """Regular trading is shorter than on the sessions before and after."""
+
+    def length(number: int) -> int:
+        return sum(window.end - window.start for window in calendar.windows(number) if window.name == "regular")
+
+    others = (calendar.previous_session(session_date), calendar.next_session(session_date))
+    return length(session_date) < max(length(number) for number in others)

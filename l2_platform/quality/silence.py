@@ -14,6 +14,7 @@ from clickhouse_connect.driver.exceptions import ClickHouseError
 from l2_platform.clock import Clock
 from l2_platform.errors import L2Error, WarehouseError
 from l2_platform.market.sessions import SessionCalendar, Window, load_calendar
+from l2_platform.quality.day import is_half_day
 from l2_platform.quality.halts import NS, Halt, load_halts
 from l2_platform.quality.ledger import LedgerGap, append_version, load_gaps
 from l2_platform.settings import GapSettings, Settings
@@ -89,7 +90,7 @@ def explanation_of(
         return "holiday"
     windows = calendar.windows(session_date)
     if gap.ts_to <= windows[0].start or gap.ts_from >= windows[-1].end:
-        return "half_day" if gap.ts_from >= windows[-1].end and _is_half_day(session_date, calendar) else "closed"
+        return "half_day" if gap.ts_from >= windows[-1].end and is_half_day(session_date, calendar) else "closed"
     if gap.cause != SYMBOL_SILENCE or not gap.symbols:
         return ""
     edge = round(settings.halt_edge_s * NS)
@@ -113,13 +114,3 @@ def _in_auction(ts_from: int, ts_to: int, windows: Sequence[Window], around: int
     """The silence lies around the open or the close of regular trading."""
     edges = [edge for window in windows if window.name == "regular" for edge in (window.start, window.end)]
     return any(edge - around <= ts_from and ts_to <= edge + around for edge in edges)
-
-
-def _is_half_day(session_date: int, calendar: SessionCalendar) -> bool:
-    """Regular trading is shorter than on the sessions before and after."""
-
-    def length(number: int) -> int:
-        return sum(window.end - window.start for window in calendar.windows(number) if window.name == "regular")
-
-    others = (calendar.previous_session(session_date), calendar.next_session(session_date))
-    return length(session_date) < max(length(number) for number in others)

@@ -68,40 +68,46 @@ SELECT {stream:String} AS stream, symbol, if(n >= {book_level1_least:Int64} AND 
        n AS looked, if(level = 0, 0, wrong) AS flagged, first_ns AS ts_from, last_ns AS ts_to, seq_low AS seq_from, seq_high AS seq_to,
        wrong / n AS value, 'books whose top no quote had' AS detail
 FROM (
-    SELECT symbol, episode, count() AS n, countIf(hits = 0) AS wrong, minIf(ts, hits = 0) AS first_ns, maxIf(ts, hits = 0) AS last_ns,
+    SELECT symbol, block, count() AS n, countIf(hits = 0) AS wrong, minIf(ts, hits = 0) AS first_ns, maxIf(ts, hits = 0) AS last_ns,
            minIf(seq, hits = 0) AS seq_low, maxIf(seq, hits = 0) AS seq_high
     FROM (
-        SELECT probes.symbol AS symbol, probes.seq AS seq, any(probes.ts) AS ts, intDiv(ts, {episode_ns:Int64}) AS episode,
-               countIf(quoted.begin > 0 AND quoted.begin <= probes.ts + {book_level1_ms:Float64} * 1e6
-                       AND quoted.till >= probes.ts - {book_level1_ms:Float64} * 1e6) AS hits
+        SELECT symbol, seq, ts, hits,
+               intDiv(row_number() OVER (PARTITION BY symbol ORDER BY seq ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW) - 1,
+                      {book_level1_least:Int64}) AS block
         FROM (
-            SELECT symbol, bid, ask, begin, till, arrayJoin(range(
-                       toUInt64(intDiv(begin - {book_level1_ms:Float64} * 1e6, 60000000000)),
-                       toUInt64(intDiv(least(till, {close_ns:Int64}) + {book_level1_ms:Float64} * 1e6, 60000000000) + 1))) AS minute
+            SELECT probes.symbol AS symbol, probes.seq AS seq, any(probes.ts) AS ts,
+                   countIf(quoted.begin > 0 AND quoted.begin <= probes.ts + {book_level1_ms:Float64} * 1e6
+                           AND quoted.till >= probes.ts - {book_level1_ms:Float64} * 1e6) AS hits
             FROM (
-                SELECT symbol, bid, ask, begin,
-                       leadInFrame(begin, 1, 9000000000000000000) OVER (PARTITION BY symbol ORDER BY place
-                                                                        ROWS BETWEEN CURRENT ROW AND 1 FOLLOWING) AS till
-                FROM (SELECT symbol, (stream, seq) AS place, assumeNotNull(bid) AS bid, assumeNotNull(ask) AS ask, $moment AS begin
-                      FROM $database.quotes
-                      WHERE session_date = {day:Date} AND source = 'live' AND $symbols AND quotes.bid IS NOT NULL
-                        AND quotes.ask IS NOT NULL)
-            )
-        ) AS quoted
-        RIGHT JOIN (
-            SELECT symbol, max(place) AS seq, argMax(at, place) AS ts, argMax(bid_px[1], place) AS bid,
-                   argMax(ask_px[1], place) AS ask, intDiv(max(at), 60000000000) AS minute
-            FROM (SELECT symbol, book_snapshots.seq AS place, bid_px, ask_px, $moment AS at FROM $database.book_snapshots
-                  WHERE $where AND trust = 'good' AND notEmpty(bid_px) AND notEmpty(ask_px))
-            WHERE at >= {open_ns:Int64} AND at < {close_ns:Int64}
-            GROUP BY symbol, intDiv(at, 5000000000)
-        ) AS probes ON probes.symbol = quoted.symbol AND probes.minute = quoted.minute AND probes.bid = quoted.bid
-                   AND probes.ask = quoted.ask
-        GROUP BY symbol, seq
+                SELECT symbol, bid, ask, begin, till, arrayJoin(range(
+                           toUInt64(intDiv(begin - {book_level1_ms:Float64} * 1e6, 60000000000)),
+                           toUInt64(intDiv(least(till, {close_ns:Int64}) + {book_level1_ms:Float64} * 1e6, 60000000000) + 1))) AS minute
+                FROM (
+                    SELECT symbol, bid, ask, begin,
+                           leadInFrame(begin, 1, 9000000000000000000) OVER (PARTITION BY symbol ORDER BY place
+                                                                            ROWS BETWEEN CURRENT ROW AND 1 FOLLOWING) AS till
+                    FROM (SELECT symbol, (stream, seq) AS place, assumeNotNull(bid) AS bid, assumeNotNull(ask) AS ask, $moment AS begin
+                          FROM $database.quotes
+                          WHERE session_date = {day:Date} AND source = 'live' AND $symbols AND quotes.bid IS NOT NULL
+                            AND quotes.ask IS NOT NULL)
+                )
+            ) AS quoted
+            RIGHT JOIN (
+                SELECT symbol, max(place) AS seq, argMax(at, place) AS ts, argMax(bid_px[1], place) AS bid,
+                       argMax(ask_px[1], place) AS ask, intDiv(max(at), 60000000000) AS minute
+                FROM (SELECT symbol, book_snapshots.seq AS place, bid_px, ask_px, $moment AS at FROM $database.book_snapshots
+                      WHERE $where AND trust = 'good' AND notEmpty(bid_px) AND notEmpty(ask_px))
+                WHERE at >= {open_ns:Int64} AND at < {close_ns:Int64}
+                GROUP BY symbol, intDiv(at, 5000000000)
+            ) AS probes ON probes.symbol = quoted.symbol AND probes.minute = quoted.minute AND probes.bid = quoted.bid
+                       AND probes.ask = quoted.ask
+            GROUP BY symbol, seq
+        )
     )
-    GROUP BY symbol, episode
+    GROUP BY symbol, block
 )"""
-"""One book in five seconds; a quote fits when it had the same top and was there within the tolerance of the book's time.
+"""One book in five seconds, in blocks of so many in a row: a quiet symbol has few in any stretch of time.
+A quote fits when it had the same top and was there within the tolerance of the book's time.
 Quotes are cut into minutes, since a price comes back all day; the few books, not the quotes, are kept in memory."""
 STORES: Final = """
 SELECT stream, '' AS symbol, if(last_state IN ('equal', 'healed', 'off'), 0, 2) AS level, rows_looked AS looked, if(level = 0, 0,
@@ -153,7 +159,7 @@ CHECKS: Final = (
     ),
     Check(
         "book_equals_level1", 15, "book_snapshots",
-        "The top of a good book is a quote that Level 1 had at about that time; a share of a symbol's books may differ.",
+        "The top of a good book is a quote that Level 1 had at about that time; a share of some books in a row may differ.",
         "practice (row identity of book and messages in research data)", "warn",
         ("book_level1_share", "book_level1_ms", "book_level1_least", "auction_margin_s"),
         (Statement("book_snapshots", BOOKS, form="groups", sources=("live",), needs=("quotes",)),), _both,

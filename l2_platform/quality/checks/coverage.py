@@ -7,11 +7,16 @@ from l2_platform.quality.checks.rule import Check, Statement, require_any_of, re
 from l2_platform.quality.day import Day
 
 _OUTSIDE: Final = """
-SELECT symbol, ts, ts AS ts_end, seq, if(ts < {start_ns:Int64} OR ts >= {end_ns:Int64}, 2, 0) AS level, 1 AS value, $episode AS run,
-       'outside of the session' AS detail
-FROM (SELECT symbol, seq, $moment AS ts FROM $database.$table WHERE $where)"""
+SELECT symbol, ts, ts AS ts_end, seq, multiIf(ts < {start_ns:Int64} OR ts >= {end_ns:Int64}, 2, ts < {trading_ns:Int64} AND is_update, 1,
+           0) AS level,
+       1 AS value, $episode AS run, if(level = 2, 'outside of the session', 'long before its trading begins') AS detail
+FROM (SELECT symbol, seq, $update AS is_update, $moment AS ts FROM $database.$table WHERE $where)"""
+"""A session owns the weekend or the holidays in front of it, for answers to watches; updates of a market that is closed are none."""
 _KEPT: Final = {name: f"${name}" for name in ("moment", "episode", "regular", "database", "where")}
-OUTSIDE: Final = {table: Template(_OUTSIDE).substitute(_KEPT, table=table) for table in ("trades", "quotes", "depth_updates")}
+OUTSIDE: Final = {
+    table: Template(_OUTSIDE).substitute(_KEPT, table=table, update=update)
+    for table, update in (("trades", "1"), ("quotes", "snapshot = 0"), ("depth_updates", "snapshot = 0"))
+}
 _MINUTES: Final = """
 SELECT {stream:String} AS stream, '' AS symbol, if(pause > 0 AND held > 5 * minutes, 2, 0) AS level, here AS looked, level > 0 AS flagged,
        (minute - pause) * 60000000000 AS ts_from, minute * 60000000000 AS ts_to, 0 AS seq_from, 0 AS seq_to, toFloat64(pause) AS value,
@@ -82,11 +87,13 @@ FROM (
     )
     GROUP BY symbol, hour
 )
-WHERE begin >= (SELECT toUnixTimestamp64Nano(min(ts_recv)) FROM $database.$table WHERE session_date = {day:Date} AND source = 'live')
+WHERE begin + 3600000000000 <= {usual_ns:Int64}
+  AND begin >= (SELECT toUnixTimestamp64Nano(min(ts_recv)) FROM $database.$table WHERE session_date = {day:Date} AND source = 'live')
   AND begin + 3600000000000 <= (SELECT toUnixTimestamp64Nano(max(ts_recv)) FROM $database.$table WHERE session_date = {day:Date}
       AND source = 'live')
 SETTINGS join_use_nulls = 0"""
-"""Hours of the exchange's day that lie whole between the first and the last row, against the same hours of earlier dates."""
+"""Hours of the exchange's day that lie whole between the first and the last row, against the same hours of earlier dates; of a half-day
+those before its close."""
 COVERAGE: Final = {
     table: Template(_COVERAGE).safe_substitute(table=table) for table in ("trades", "quotes", "depth_updates")
 }
@@ -110,7 +117,8 @@ def _wanted(day: Day) -> str:
 CHECKS: Final = (
     Check(
         "calendar_kept", 11, "quotes",
-        "Rows lie within their session (no holiday, no other date), and a live stream has rows in every minute of regular trading.",
+        "Rows lie within their session (no holiday, no other date, no update on a weekend in front of it), and a live stream has rows"
+        " in every minute of regular trading.",
         "exchange_calendars: half-days and holidays of the exchange", "error", (),
         (*(Statement(table, OUTSIDE[table]) for table in OUTSIDE),
          *(Statement(table, MINUTES[table], form="groups", by_symbols=False, sources=("live",)) for table in MINUTES)),

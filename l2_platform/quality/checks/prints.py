@@ -32,14 +32,23 @@ FROM (
 LEFT JOIN (
     SELECT symbol, minute, min(lowest) OVER late AS low, max(highest) OVER late AS high
     FROM (
-        SELECT symbol, intDiv($moment, 60000000000) AS minute, toFloat64(min(assumeNotNull(bid))) AS lowest,
-               toFloat64(max(assumeNotNull(ask))) AS highest
-        FROM $database.trades WHERE $where AND bid > 0 AND ask >= bid GROUP BY symbol, minute
+        SELECT symbol, minute, min(least_bid) AS lowest, max(greatest_ask) AS highest
+        FROM (
+            SELECT symbol, intDiv($moment, 60000000000) AS minute, toFloat64(min(assumeNotNull(bid))) AS least_bid,
+                   toFloat64(max(assumeNotNull(ask))) AS greatest_ask
+            FROM $database.trades WHERE $where AND bid > 0 AND ask >= bid GROUP BY symbol, minute
+            UNION ALL
+            SELECT symbol, intDiv($moment, 60000000000) AS minute, toFloat64(min(assumeNotNull(bid))) AS least_bid,
+                   toFloat64(max(assumeNotNull(ask))) AS greatest_ask
+            FROM $database.quotes WHERE $where AND bid > 0 AND ask >= bid GROUP BY symbol, minute
+        )
+        GROUP BY symbol, minute
     )
     WINDOW late AS (PARTITION BY symbol ORDER BY minute
                     RANGE BETWEEN $late_minutes PRECEDING AND CURRENT ROW)
 ) AS quoted ON prints.symbol = quoted.symbol AND prints.minute = quoted.minute"""
-"""`low` and `high`: what was quoted in the hour before, and in the print's own minute (quotes may come a moment after the print)."""
+"""`low` and `high`: what was quoted in the hour before, and in the print's own minute (quotes may come a moment after the print); by
+the prints, and by the quotes between them, of which a quiet symbol has many more."""
 
 CHECKS: Final = (
     Check(
@@ -54,7 +63,7 @@ CHECKS: Final = (
         "A regular print is not beyond its quote by more than a spread, unless a quote of the hour before fits it (a late report).",
         "Barndorff-Nielsen et al. 2009, T4, with the backward matching of highfrequency; SEC Rule 611", "warn",
         ("through_min", "through_spreads", "through_late_s", "auction_margin_s"),
-        (Statement("trades", THROUGH),),
+        (Statement("trades", THROUGH, needs=("quotes",)),),
         require_any_of("trades"),
     ),
 )  # fmt: skip

@@ -34,7 +34,8 @@ RANGES: Final = {
 PRESENT: Final = {
     table: Template(_ROWS).substitute(_KEPT, table=table, worst="1", wrong=wrong)
     for table, wrong in (
-        ("trades", "multiIf(symbol = '' OR abs(trade_date - session_date) > 4, 2, ts_event IS NULL, 1, 0)"),
+        ("trades", "multiIf(symbol = '' OR abs(trade_date - session_date) > 4, 2, ts_event IS NULL, 1,"
+                   " trade_date != toDate(assumeNotNull(ts_event), 'America/New_York'), 2, 0)"),
         ("quotes", "if(symbol = '' OR (bid IS NULL AND ask IS NULL AND snapshot = 0), if(symbol = '', 2, 1), 0)"),
         ("depth_updates", "if(symbol = '' OR (kind IN ('add', 'price_level_order') AND side = 'none'), 2, 0)"),
         ("book_snapshots", "if(symbol = '' OR length(bid_px) != length(bid_sz) OR length(ask_px) != length(ask_sz), 2, 0)"),
@@ -66,8 +67,8 @@ CHECKS: Final = (
     ),
     Check(
         "rows_well_formed", 17, "trades",
-        "A row has its symbol, a print its time and a trade date near the session, a level its size, and the tables the columns that"
-        " are read.",
+        "A row has its symbol, a print its time and the trade date of that time, a level its size, and the tables the columns that are"
+        " read.",
         "practice; the schema is docs/data.md", "error", (),
         (*(Statement(table, PRESENT[table]) for table in MARKET), Statement("", SCHEMA, form="groups")), require_any_of(*MARKET),
     ),

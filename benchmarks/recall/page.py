@@ -1,0 +1,49 @@
+"""The section on recall in docs/quality.md, made of the stored result of the figure; no number in it is written by hand.
+
+What does not belong here: measuring.
+"""
+
+from pathlib import Path
+from typing import Any, Final
+
+from benchmarks.recall import ALARMS, RECALL
+from benchmarks.recall.planting import KINDS
+from benchmarks.results import FOLDER, ROOT, load
+
+PAGE: Final = ROOT / "docs" / "quality.md"
+RESULT: Final = FOLDER / "recall.json"
+HEAD: Final = "## Recall\n"
+END: Final = "\n## How a check works\n"
+
+
+def section(content: dict[str, Any]) -> str:
+    """Markdown, from the heading on."""
+    rows = {row["kind"]: row for row in content["rows"]}
+    lines = [
+        HEAD,
+        f"Faults of {len(rows) - 1} kinds are planted into clean generated days, and the days are audited:"
+        " `python -m benchmarks run recall` measures this again and `python -m benchmarks.recall` writes this section. A fault counts as"
+        " found when a check of its kind names its symbol (or stream) and a time that overlaps; other findings count for nothing. How much"
+        " is wrong is drawn from the range that the table states, with equal weight on a log scale, in regular trading without its first"
+        " and last minute. Intervals are Wilson's, 95 %.",
+        "",
+        *(f"- {target['what']}: {target['measured']}{'' if target['reached'] else ' (**missed**)'}." for target in content["targets"]),
+        f"- Promised: at least {RECALL:.0%} found, at most {ALARMS:.0%} false alarms.",
+        *(f"- {note}" for note in content["notes"]),
+        "",
+        "| kind | what is wrong | checks that may find it | planted | found | recall, % (95 %) |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name, row in rows.items():
+        kind = KINDS.get(name)
+        share = f"{row['recall, %']:.1f} ({row['from, %']:.1f} to {row['to, %']:.1f})"
+        checks = ", ".join(f"`{check}`" for check in kind.checks) if kind else ""
+        lines.append(f"| {name} | {kind.what if kind else 'every kind'} | {checks} | {row['planted']:,} | {row['found']:,} | {share} |")
+    return "\n".join(lines) + "\n"
+
+
+def write(page: Path = PAGE, result: Path = RESULT) -> None:
+    """Put the section into the page, in place of the one that is there."""
+    text = page.read_text(encoding="utf-8")
+    before, _, rest = text.partition(END)
+    page.write_text(before.partition(f"\n{HEAD}")[0] + "\n" + section(load(result)) + END + rest, encoding="utf-8")
