@@ -19,6 +19,9 @@ from l2_platform.collectors.backfill import BackfillResult, SymbolResult, backfi
 from l2_platform.collectors.history import DAY_S, TICKS, bars
 from l2_platform.definitions import build_definitions
 from l2_platform.errors import InputError
+from l2_platform.feeds.iqfeed.lookup import LookupConnection
+from l2_platform.feeds.iqfeed.lookup_protocol import history_request
+from l2_platform.feeds.iqfeed.lookup_rate import SharedRate
 from l2_platform.quality.reconcile import reconcile_date
 from l2_platform.settings import Settings
 from l2_platform.warehouse.start import find_warehouse
@@ -111,6 +114,38 @@ def test_daily_bars_equal_those_of_the_ticks_of_the_exchange_date(settings: Sett
         WHERE interval_s = 86400 AND toDate(ts_begin, 'America/New_York') = '{day}' ORDER BY symbol""").result_rows
     assert [row[0] for row in told] == SYMBOLS
     assert told == made
+
+
+def daily_lines(settings: Settings, word: str, points: int) -> list[tuple]:
+    """(day, high, low, open, close, volume) of a reply, oldest first."""
+    taken: list[bytes] = []
+    rate = SharedRate(settings.lookup.requests_per_s, SystemClock())
+    link = LookupConnection(settings.feed, settings.lookup, settings.ports.lookup, rate, SystemClock())
+    try:
+        link.fetch(lambda name: history_request(word, name, symbol="SYM000", points=points), taken.append)
+    finally:
+        link.close()
+    fields = [line.split(",")[2:] for line in b"".join(taken).decode().splitlines()[:-1]]
+    return [(date.fromisoformat(field[0]), *map(float, field[1:5]), int(field[5])) for field in fields]
+
+
+@pytest.mark.parametrize(("word", "group", "least"), [("HWX", "week", 3), ("HMX", "month", 1)])
+def test_bars_of_weeks_and_months_are_those_of_the_days(home: Home, settings: Settings, word: str, group: str, least: int) -> None:
+    days = daily_lines(settings, "HDX", 100)
+    assert 25 < len(days) <= 31
+    groups: dict[tuple[int, ...], list[tuple]] = {}
+    for day in days:
+        key = day[0].isocalendar()[:2] if group == "week" else (day[0].year, day[0].month)
+        groups.setdefault(key, []).append(day)
+    made = [
+        (part[-1][0], max(day[1] for day in part), min(day[2] for day in part), part[0][3], part[-1][4], sum(day[5] for day in part))
+        for part in groups.values()
+    ]  # fmt: skip
+    told = daily_lines(settings, word, 100)
+    # the newest one grows while it is asked for
+    assert told[:-1] == made[:-1]
+    assert len(told) == len(made) > least
+    assert daily_lines(settings, word, 2)[:-1] == told[-2:-1], "the newest so many"
 
 
 def test_bars_are_fetched_once_and_lengths_and_symbols_are_added(home: Home, settings: Settings) -> None:

@@ -1,14 +1,20 @@
 """History servers that behave badly: each ends in a stated result within its time, and a good one afterwards makes the gap whole."""
 
+import os
+import signal
 import socket
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 from clickhouse_connect.driver.client import Client
 
+from l2_platform.delivery.warm import warm_kernels
+from l2_platform.errors import WarehouseError
+from l2_platform.warehouse.start import read_record, record_path
 from tests.integration.homes import Home
 from tests.integration.repairs import Market, repair_home
 from tests.integration.stored import warehouse
@@ -102,3 +108,25 @@ def test_nobody_listens(market: Market) -> None:
     result = market.repair()
     assert result.state == "failed"
     assert "start IQConnect, or the simulated market" in result.residual
+
+
+def test_a_warehouse_that_ends_in_the_middle_is_told_and_the_next_repair_goes_on(market: Market) -> None:
+    """The last of this file: the others' warehouse is gone."""
+    # compiled first: nothing else waits for a compiler while the warehouse is away
+    warm_kernels(("ticks",))
+    market.put()
+    record, whole = read_record(record_path(market.settings)), history_of(market.ticks)
+    assert record is not None
+
+    def answer(client: socket.socket, line: str) -> None:
+        if not line.startswith("S,"):
+            with suppress(ProcessLookupError):
+                os.kill(record.pid, signal.SIGKILL)
+        whole(client, line)
+
+    with vendor(market.settings, answer), pytest.raises(WarehouseError, match="the next repair goes on from there"):
+        market.repair()
+    with warehouse(market.settings) as client, vendor(market.settings, whole):
+        market.client = client
+        assert (market.versions()[-1].repair_state, market.rows()) == ("", {name: [] for name in market.symbols})
+        assert (market.repair().state, market.rows()) == ("repaired", market.expected())

@@ -70,15 +70,17 @@ def daily_bar_rows(trades: lines.Int64) -> npt.NDArray[np.int64]:
 
 
 def long_bar_rows(trades: lines.Int64, *, monthly: bool) -> npt.NDArray[np.int64]:
-    """Weekly (from Monday) or monthly bars, like `bar_rows`; a bar's time is the day of its last print."""
-    prints = trades[trades[:, lines.T_CONTENTS] & 3 != 0]
-    days = local_times(prints) // lines.DAY_NS
+    """Weekly (from Monday) or monthly bars of the daily ones, like `bar_rows`; a bar's time is the day of its last print."""
+    bars = daily_bar_rows(trades)
+    if not len(bars):
+        return bars
+    days = bars[:, 0] // lines.DAY_NS
     # 1 January 1970 was a Thursday
     group = days.astype("datetime64[D]").astype("datetime64[M]").astype(np.int64) if monthly else (days + 3) // 7
-    bars = _bars(prints, group)
-    last = days[np.searchsorted(group, bars[:, 0], side="right") - 1]
-    bars[:, 0] = last * lines.DAY_NS
-    return bars
+    edges = np.flatnonzero(np.r_[True, group[1:] != group[:-1]])
+    last = np.r_[edges[1:], len(bars)] - 1
+    high, low, volume = np.maximum.reduceat(bars[:, 1], edges), np.minimum.reduceat(bars[:, 2], edges), np.add.reduceat(bars[:, 6], edges)
+    return np.stack([bars[last, 0], high, low, bars[edges, 3], bars[last, 4], bars[last, 5], volume], axis=1)
 
 
 def _bars(prints: lines.Int64, begin: lines.Int64) -> npt.NDArray[np.int64]:

@@ -16,7 +16,7 @@ from l2_platform.clock import Clock
 from l2_platform.feeds.iqfeed.simulator import line_kernels as lines
 from l2_platform.feeds.iqfeed.simulator.history import bar_rows, daily_bar_rows, local_times, long_bar_rows, tick_lines
 from l2_platform.feeds.iqfeed.simulator.network import Connection
-from l2_platform.feeds.iqfeed.simulator.past import TICK_DAYS, new_york_offset
+from l2_platform.feeds.iqfeed.simulator.past import DAYS_MAX, TICK_DAYS, new_york_offset
 from l2_platform.feeds.iqfeed.simulator.source import Source
 from l2_platform.feeds.iqfeed.simulator.streaming import tell
 from l2_platform.feeds.iqfeed.simulator.upstream import OLDEST, PROTOCOLS, Upstream
@@ -28,6 +28,8 @@ INTERVAL_S_MAX: Final = 7 * 86_400
 CREDIT_NS: Final = 20_000_000
 """One request more becomes possible after this time: 50 a second."""
 
+LONG: Final = frozenset({"HDX", "HWX", "HMX"})
+"""Requests for so many newest bars of days, weeks, months: of the printed ones and the past days before."""
 MARKETS: Final = (("5", "NASDAQ", "Nasdaq", "5", "NASDAQ"), ("7", "NYSE", "New York Stock Exchange", "7", "NYSE"))
 PARAMETERS: Final = {
     "HTX": "symbol points dir id send",
@@ -171,10 +173,11 @@ class LookupService:
     def _trades(self, word: str, number: int, given: dict[str, str]) -> lines.Int64:
         """What was printed, and before it the days of the past that are asked for and kept."""
         printed, past = self._source.history.trades(number), self._source.history.past
-        if past is None or not (given.get("begin") or given.get("days")):
+        if past is None or not (given.get("begin") or given.get("days") or word in LONG):
             return printed
         today = self._today()
-        first = _local_ns(given["begin"]) // lines.DAY_NS if given.get("begin") else today - int(given["days"]) + 1
+        days = DAYS_MAX if word in LONG else int(given.get("days") or 0)
+        first = _local_ns(given["begin"]) // lines.DAY_NS if given.get("begin") else today - days + 1
         last = _local_ns(given["end"]) // lines.DAY_NS if given.get("end") else today
         if word.startswith("HT"):
             first = max(first, today - TICK_DAYS)
