@@ -13,7 +13,7 @@ SELECT {stream:String} AS stream, symbol, if(flagged = 0, 0, if(value > {spike_e
        if(flagged = 0, 0., arrayMax(arrayMap(x -> abs(prices[x] / reference - 1), bad))) AS value, '' AS detail
 FROM (
     SELECT symbol, prices, stamps, seqs, if(is_apart, before, own) AS reference,
-           lagInFrame(own, 1, own) OVER w AS before, leadInFrame(own, 1, own) OVER w AS behind,
+           lagInFrame(own, 1, at_first) OVER w AS before, leadInFrame(own, 1, at_last) OVER w AS behind,
            lagInFrame(spread, 1, spread) OVER w AS spread_before, leadInFrame(spread, 1, spread) OVER w AS spread_behind,
            {spike_deviations:Float64} AS k, {spike_min:Float64} AS floor_of_all, {spike_share:Float64} AS share,
            k * spread + greatest(floor_of_all, share * own) AS near,
@@ -24,7 +24,8 @@ FROM (
                             AND abs(prices[x] - behind) > near_behind, arrayEnumerate(prices)) AS bad
     FROM (
         SELECT symbol, block, groupArray(price) AS prices, groupArray(ts) AS stamps, groupArray(seq) AS seqs,
-               arrayReduce('median', prices) AS own, arrayReduce('median', arrayMap(x -> abs(x - own), prices)) AS spread
+               arrayReduce('median', prices) AS own, arrayReduce('median', arrayMap(x -> abs(x - own), prices)) AS spread,
+               arrayReduce('median', arraySlice(prices, 1, 10)) AS at_first, arrayReduce('median', arraySlice(prices, -10)) AS at_last
         FROM (
             SELECT symbol, seq, ts, price, intDiv(row_number() OVER ($so_far) - 1, {spike_rows:UInt64}) AS block
             FROM (SELECT symbol, seq, $moment AS ts, $price AS price FROM $database.$table WHERE $where AND $usable) WHERE $regular
@@ -35,7 +36,8 @@ FROM (
 )"""
 """A neighbourhood is a block of consecutive rows: one pass, where sliding windows would read every row fifty times. The deviation is the
 median of the absolute ones, which half a block of bad prices does not move; a block whose own median is far from both neighbours is
-all bad (`is_apart`)."""
+all bad (`is_apart`). The first and the last block of a day have their own first and last rows for a neighbour: a jump that stays may
+be within them."""
 _KEPT: Final = {name: f"${name}" for name in ("so_far", "moment", "regular", "database", "where")}
 TRADES: Final = Template(_SPIKES).substitute(
     _KEPT, table="trades", price="toFloat64(trades.price)", usable="basis = 'last' AND trades.price > 0"
