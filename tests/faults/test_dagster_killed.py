@@ -15,7 +15,14 @@ from pathlib import Path
 import pytest
 
 from l2_platform.operations.dagster_storage import FILES
-from tests.faults.checkers import check_depth_rows, check_files, check_level1_rows, close_ledger, gaps_of_journal, journaled
+from tests.faults.checkers import (
+    check_depth_rows,
+    check_files,
+    check_level1_rows,
+    close_ledger,
+    gaps_of_journal,
+    journaled,
+)
 from tests.faults.conftest import Measured
 from tests.faults.scale import FAULTS, scaled
 from tests.faults.stack import COLLECTORS, DEPTH, LEVEL1, Stack, short_waits, simulated
@@ -53,9 +60,12 @@ def account_of(room: ControlRoom, market: Stack) -> dict[str, int]:
     for stream in (DEPTH, LEVEL1):
         account, found = close_ledger(stored, stream, gaps_of_journal(room.home, stream))
         lines[stream] = account.stored
-        tables = check_level1_rows(room.home, stream, found.parts) if stream == LEVEL1 else [check_depth_rows(room.home, stream, found.parts)]
-        for one in (account, *tables):
-            one.zero()
+        account.zero()
+        if stream == LEVEL1:
+            for table in check_level1_rows(room.home, stream, found.parts):
+                table.zero()
+        else:
+            check_depth_rows(room.home, stream, found.parts).zero()
     for file in check_files(room.home):
         file.zero()
     return lines
