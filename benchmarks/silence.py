@@ -1,21 +1,20 @@
-"""How often the search for silent symbols is wrong, and how soon it is right: `python -m benchmarks.silence [--days 10]`.
+"""Figure `silence`: how often the search for silent symbols is wrong, and how soon it is right.
 
 Symbol days of seeded arrivals and of recorded ticks go through the very rules of the delivery, line by line; nothing stops in them, so
 every silence that opens is false. Then symbols of known rates stop, and the time until it is told is measured. The clock of the stream
 is kept going by lines of a further symbol that do not count as arrivals. What does not belong here: CPU time (load, passage).
 """
 
-import argparse
 import gzip
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from math import gamma
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.running import market_data
+from benchmarks.figure import Context, Result, Row, Spread, figure
 from l2_platform.delivery.gap_kernels import ARRIVAL, SEEN
 from l2_platform.delivery.silence import SilenceRules, SilenceWatch
 
@@ -28,6 +27,8 @@ RECORDED: Final = "iqfeed_ticks_2021-03-01_to_03.csv.gz"
 """Three days of one stock, in the folder of recorded market data."""
 THINNED: Final = (1, 2, 5, 10, 20)
 """Every so-many-th tick, from each first one: slower symbols with the same bursts."""
+KINDS: Final = ("poisson", "edges", "falls", "weibull", "lognormal", "pareto:2.2", "lomax:2.2", "pareto:1.5")
+"""Arrivals of simulated days, as `arrivals` names them."""
 RATES: Final = (0.1, 1.0, 10.0, 60.0)
 """Mean pauses of symbols that stop, s."""
 STOPS: Final = (600.0, 3600.0, 10_800.0)
@@ -112,13 +113,13 @@ def recorded(folder: Path) -> Iterator[tuple[list[Times], float, list[tuple[int,
         yield [times[first::step] for step in THINNED for first in range(step)], 57_600.0, windows
 
 
-def delays(each: int, seed: int) -> dict[tuple[float, float], list[float]]:
+def delays(each: int, seed: int, seconds: float = DAY_S) -> dict[tuple[float, float], list[float]]:
     """(mean pause, when it stopped) → how long after its last line each symbol was told, s; inf: not on that day."""
     source = np.random.default_rng(seed)
-    plan = [(mean, stop) for mean in RATES for stop in STOPS for _ in range(each)]
+    plan = [(mean, stop) for mean in RATES for stop in STOPS if stop < seconds for _ in range(each)]
     symbols = [times[times < stop] for mean, stop in plan for times in [arrivals("poisson", mean, source)]]
     told: dict[int, float] = {}
-    for symbol, second in silences(symbols):
+    for symbol, second in silences(symbols, seconds):
         told.setdefault(symbol, second)
     found: dict[tuple[float, float], list[float]] = {}
     for number, key in enumerate(plan):
@@ -126,25 +127,31 @@ def delays(each: int, seed: int) -> dict[tuple[float, float], list[float]]:
     return found
 
 
-def main(say: Callable[[str], Any] = print) -> None:
-    """Measure and print, a line a figure."""
-    options = argparse.ArgumentParser(description=__doc__)
-    options.add_argument("--days", type=int, default=10, help="days of 100 symbols, each kind")
-    options.add_argument("--kinds", default="poisson,edges,falls,weibull,lognormal,pareto:2.2,lomax:2.2,pareto:1.5")
-    chosen = options.parse_args()
-    say(f"{chosen.days} days of 100 symbols each; false silences")
-    for kind in chosen.kinds.split(","):
-        found = sum(sum(1 for _ in silences(market(kind, 100, seed))) for seed in range(chosen.days))
-        say(f"{kind}: {found} in {100 * chosen.days} symbol days")
-    if (folder := market_data()) is not None:
-        days = list(recorded(folder))
-        false = sum(sum(1 for _ in silences(*day)) for day in days)
-        say(f"recorded ticks: {false} in {sum(len(day[0]) for day in days)} symbol days")
-    for (mean, stop), times in delays(10, 1).items():
-        inside = np.array(times)
-        told = f"median {np.median(inside):.1f} s, longest {inside.max():.1f} s, N={len(inside)}"
-        say(f"mean pause {mean:g} s, stopped after {stop:g} s: {told}")
-
-
-if __name__ == "__main__":
-    main()
+@figure("silence", title="Silence of symbols", unit="false silences", long=True, order=67)
+def silence(ctx: Context) -> Result:
+    """Days of 6.5 h of 100 symbols with one line in 2 s to one in 15 min, and the recorded ticks of a stock as they are and thinned,
+    through the search of the delivery, looked at each second: nothing stops in them, so every silence is false. Then symbols of known
+    mean pauses stop, 120 in the stream, and the time from their last line until they are told is measured. No time here is the
+    machine's: every run gives the same numbers. Options: `days` of each kind (10), `kinds` (all, joined by commas), `stops` (10)
+    symbols of each pause and moment.
+    """
+    days, count = int(ctx.options.get("days", str(ctx.pick(1, 10)))), ctx.pick(3, 100)
+    kinds = ctx.options["kinds"].split(",") if "kinds" in ctx.options else ctx.pick(KINDS[:2], KINDS)
+    seconds = ctx.pick(1800.0, DAY_S)
+    rows: list[Row] = []
+    for kind in kinds:
+        found = sum(sum(1 for _ in silences(market(kind, count, seed), seconds)) for seed in range(days))
+        rows.append({"arrivals": kind, "symbol days": days * count, "false silences": float(found)})
+    if ctx.market_data is not None and not ctx.is_smoke:
+        real = list(recorded(ctx.market_data))
+        found = sum(sum(1 for _ in silences(*day)) for day in real)
+        rows.append({"arrivals": "recorded ticks", "symbol days": sum(len(day[0]) for day in real), "false silences": float(found)})
+    stops = int(ctx.options.get("stops", str(ctx.pick(1, 10))))
+    told = list[Row]()
+    for (mean, stop), times in delays(stops, 1, seconds).items():
+        inside = [each for each in times if each < np.inf]
+        told.append({
+            "mean pause, s": f"{mean:g}", "stopped after, s": f"{stop:g}", "symbols": len(times),
+            "not told": float(len(times) - len(inside)), "told after, s": Spread.of(inside, "less") if inside else "",
+        })  # fmt: skip
+    return Result(rows=rows, more={"How long after its last line a symbol that stops is told": told})

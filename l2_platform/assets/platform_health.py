@@ -33,11 +33,11 @@ from l2_platform.operations.verdict import (
     judge_room,
     verdict,
 )
+from l2_platform.quality.silence import unexplained_now
 from l2_platform.resources.closes import ended_dates, unclosed_dates
 from l2_platform.resources.evidence import check_states, daemon_ages
 from l2_platform.resources.warehouse import WarehouseResource
 from l2_platform.settings import Settings
-from l2_platform.warehouse.gaps import gaps_of
 from l2_platform.warehouse.queries import bytes_of_dates
 
 NAME: Final = "platform_health"
@@ -91,7 +91,7 @@ def judge_platform(
     own = {worker.asset_key for worker in workers} | {dg.AssetKey(NAME), dg.AssetKey(["services", "process_manager"])}
     others = check_states(instance, [key for key in keys if key.asset_key not in own])
     failing = [Finding(state.name, state.serious, state.message) for state in others if not state.passed]
-    room, gaps = _ask_warehouse(settings, warehouse, now_ns)
+    room, gaps, no_halts = _ask_warehouse(settings, warehouse, now_ns)
     return [
         judge_findings("recording_works", found["collect"], "Every collector does what is wanted."),
         judge_findings("delivery_works", found["deliver"], "Every delivery is in time."),
@@ -100,7 +100,7 @@ def judge_platform(
         _closed(settings, instance, now_ns),
         judge_room(room, settings.dagster.room_dates, settings.disk.dates_min),
         judge_daemons(daemon_ages(instance, now_ns / 1e9), DAEMON_S_MAX),
-        judge_gaps(gaps, settings.gaps)
+        judge_gaps(gaps, settings.gaps, no_halts)
         if settings.clickhouse.enabled
         else Promise("no_gaps_today", True, "No tables, no ledger of gaps: `l2 gaps`."),
     ]
@@ -130,30 +130,33 @@ def _closed(settings: Settings, instance: dg.DagsterInstance, now_ns: int) -> Pr
     return judge_close(len(ended), unclosed_dates(settings, instance, now_ns), now_ns, settings.close)
 
 
-def _ask_warehouse(settings: Settings, warehouse: WarehouseResource, now_ns: int) -> tuple[Room, list[Gap] | None]:
+Asked = tuple[Room, list[Gap] | None, str]
+"""Sizes; unexplained gaps, None where the ledger cannot be read; why halts explain none that is open."""
+
+
+def _ask_warehouse(settings: Settings, warehouse: WarehouseResource, now_ns: int) -> Asked:
     """Sizes and gaps; without the warehouse the files alone, and None."""
     calendar = load_calendar(settings.calendar_name, settings.session.roll_margin_s)
     today = date_of(calendar.session_date_of(now_ns))
 
-    def ask() -> tuple[Room, list[Gap] | None]:
+    def ask() -> Asked:
         client = warehouse.client()
         try:
             sizes = bytes_of_dates(client, warehouse.database)
-            rows = gaps_of(client, warehouse.database, today, now_ns)
+            found, no_halts = unexplained_now(settings, client, today, now_ns)
         finally:
             client.close()
-        return _room(settings, sizes), [Gap(*row) for row in rows]
+        gaps = [Gap(gap.stream, gap.ts_to is None, gap.seconds(now_ns), gap.cause) for gap in found]
+        return _room(settings, sizes), gaps, no_halts
 
-    return _or_files(ask, settings) if settings.clickhouse.enabled else (_room(settings, {}), None)
+    return _or_files(ask, settings) if settings.clickhouse.enabled else (_room(settings, {}), None, "")
 
 
-def _or_files(
-    ask: Callable[[], tuple[Room, list[Gap] | None]], settings: Settings
-) -> tuple[Room, list[Gap] | None]:
+def _or_files(ask: Callable[[], Asked], settings: Settings) -> Asked:
     try:
         return ask()
     except (L2Error, ClickHouseError, ConnectionError):
-        return _room(settings, {}), None
+        return _room(settings, {}), None, ""
 
 
 def _room(settings: Settings, table_bytes: dict[int, int]) -> Room:

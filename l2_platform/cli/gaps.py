@@ -1,10 +1,15 @@
 """`l2 gaps`: what is missing, from when to when, and why."""
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from l2_platform.cli import gaps_explain, gaps_repair
+
+if TYPE_CHECKING:
+    from clickhouse_connect.driver.client import Client
+
+    from l2_platform.settings import Settings
 
 QUERY = """
 SELECT gap_id, stream, session_date, state, cause, ts_from, ts_to,
@@ -69,9 +74,28 @@ def gaps(
                       "warn_s": settings.gaps.warn_s, "error_s": settings.gaps.error_s}  # fmt: skip
         result = client.query(QUERY, parameters=parameters)
         rows: list[dict[str, Any]] = [dict(zip(result.column_names, row, strict=True)) for row in result.result_rows]
+        unread = _explain_open(rows, settings, client)
     finally:
         client.close()
     if len(rows) > limit:
         note(f"there are more than {limit} gaps, these are the newest; --date, --symbol and --limit choose others")
+    if unread:
+        note(f"halts explain no open gap: {unread}")
     rows = rows[:limit][::-1]
     records(rows, as_json=as_json, title="gaps", empty="no gap is recorded" + (f" on {text}" if date else ""))
+
+
+def _explain_open(rows: list[dict[str, Any]], settings: "Settings", client: "Client") -> str:
+    """Put `halt` to the open silences that halts in force cover; why halts cover nothing, where they cannot be read."""
+    from l2_platform.clock import SystemClock
+    from l2_platform.quality.ledger import load_gaps
+    from l2_platform.quality.silence import halted_now
+
+    if all(row["state"] != "open" for row in rows):
+        return ""
+    found = load_gaps(client, settings.clickhouse.database, only_open=True)
+    halted = halted_now(settings, found, SystemClock().now_ns())
+    for row in rows:
+        if row["gap_id"] in halted.gap_ids:
+            row |= {"explanation": "halt", "alert": ""}
+    return halted.message

@@ -38,10 +38,11 @@ def explain(
 
     Examples: `l2 gaps explain 3f0c5a9e11d2b7aa` · `l2 gaps explain --date 2026-11-20`
     """
-    from l2_platform.cli.output import line, print_json
+    from l2_platform.cli.output import line, note, print_json
     from l2_platform.clock import SystemClock
     from l2_platform.errors import InputError
     from l2_platform.quality.ledger import load_versions
+    from l2_platform.quality.silence import halted_now
     from l2_platform.settings import load_settings
     from l2_platform.warehouse.client import connect
     from l2_platform.warehouse.schema import migrate
@@ -63,8 +64,12 @@ def explain(
     if as_json:
         print_json([flat(gap) for gap in versions])
         return
-    for text in in_words(versions, SystemClock().now_ns()):
+    now_ns = SystemClock().now_ns()
+    halted = halted_now(settings, versions[-1:], now_ns)
+    for text in in_words(versions, now_ns, halted=bool(halted.gap_ids)):
         line(text)
+    if halted.message:
+        note(f"halts explain nothing: {halted.message}")
 
 
 def export(
@@ -109,18 +114,22 @@ def flat(gap: "LedgerGap") -> dict[str, Any]:
     return row | {"symbols": " ".join(gap.symbols), "evidence": text, "session_date": gap.session_date.isoformat()}
 
 
-def in_words(versions: Sequence["LedgerGap"], now_ns: int) -> list[str]:
-    """A gap for people: what, when, why it is believed, how the ledger came to it, what was done, what remains."""
+def in_words(versions: Sequence["LedgerGap"], now_ns: int, *, halted: bool = False) -> list[str]:
+    """A gap for people: what, when, why it is believed, how the ledger came to it, what was done, what remains.
+
+    `halted`: a halt in force covers it, which the ledger records when it is over.
+    """
     gap = versions[-1]
     whom = ", ".join(gap.symbols[:10]) + (f" and {len(gap.symbols) - 10} more" if len(gap.symbols) > 10 else "")
     until = "now (it is open)" if gap.ts_to is None else _time(gap.ts_to)
+    why = gap.explanation or ("halt, which is in force" if halted else "")
     lines = [
         f"gap {gap.gap_id}: {gap.cause}, {CAUSES.get(gap.cause, 'cause unknown to this program')}",
         f"stream      {gap.stream}, session date {gap.session_date}, {whom or 'all symbols'}",
         f"from        {_time(gap.ts_from)} (last line {gap.seq_before:,})",
         f"to          {until}, {gap.seconds(now_ns):,.3f} s",
         f"state       {gap.state}" + (": nothing was lost" if gap.state == "withdrawn" else ""),
-        f"explanation {gap.explanation or 'none: it counts as a loss' if gap.state != 'withdrawn' else gap.explanation or 'none needed'}",
+        f"explanation {why or ('none needed' if gap.state == 'withdrawn' else 'none: it counts as a loss')}",
     ]
     told = [text.format(gap.evidence[name]) for name, text in EVIDENCE.items() if name in gap.evidence]
     if "counters" in gap.evidence:

@@ -111,10 +111,10 @@ def judge_daemons(ages_s: Mapping[str, float | None], allowed_s: float) -> Promi
     return Promise(name, False, f"No sign of life of {named}. Restart dagster-daemon (`l2 up`); log: logs/dagster-daemon.log.")
 
 
-def judge_gaps(gaps: Sequence[Gap] | None, limits: GapSettings) -> Promise:
+def judge_gaps(gaps: Sequence[Gap] | None, limits: GapSettings, no_halts: str = "") -> Promise:
     """No unexplained gap of the running date is longer than `gaps.warn_s`; None: the ledger could not be read.
 
-    Serious is one of a stream that is open, and any longer than `gaps.error_s`.
+    Serious is one of a stream that is open, and any longer than `gaps.error_s`. `no_halts`: why halts explain none that is open.
     """
     name = "no_gaps_today"
     if gaps is None:
@@ -128,6 +128,8 @@ def judge_gaps(gaps: Sequence[Gap] | None, limits: GapSettings) -> Promise:
     is_open = any(gap.open and gap.cause not in OF_SYMBOLS for gap in told)
     what = f"{len(told)} gaps on the running session date, {seconds:,.1f} s together: {named}. `l2 gaps` lists them"
     end = "; one is open: see the checks of its collector." if is_open else "; what is missing stays in the ledger."
+    if no_halts:
+        end += f" Halts explain nothing: {no_halts}."
     return Promise(name, False, what + end, serious=is_open or any(gap.seconds > limits.error_s for gap in told))
 
 

@@ -74,21 +74,23 @@ def load_gaps(
     stream: str = "",
     symbol: str = "",
     withdrawn: bool = False,
+    only_open: bool = False,
     limit: int = 1_000_000,
 ) -> list[LedgerGap]:
     """The newest version of each gap, oldest gap first; of more than `limit` the newest.
 
-    `session_date` None: all dates; `stream`, `symbol`: only gaps that touch it; `withdrawn`: also those in which nothing was lost.
+    `session_date` None: all dates; `stream`, `symbol`: only gaps that touch it; `withdrawn`: also those in which nothing was lost;
+    `only_open`: only those that are not over.
     """
     sql = f"""
         SELECT {_selected()} FROM {database}.gaps
         WHERE ({{any_date:UInt8}} OR session_date = {{day:Date}}) AND ({{stream:String}} = '' OR stream = {{stream:String}})
           AND ({{symbol:String}} = '' OR empty(symbols) OR has(symbols, {{symbol:String}}))
-          AND ({{withdrawn:UInt8}} OR state != 'withdrawn')
+          AND ({{withdrawn:UInt8}} OR state != 'withdrawn') AND (NOT {{only_open:UInt8}} OR state = 'open')
         ORDER BY gaps.ts_from DESC, stream DESC, gap_id DESC LIMIT {{limit:UInt64}}"""  # noqa: S608 - names are ours
     parameters = {
         "any_date": int(session_date is None), "day": session_date or date(1970, 1, 1), "stream": stream, "symbol": symbol,
-        "withdrawn": int(withdrawn), "limit": limit,
+        "withdrawn": int(withdrawn), "only_open": int(only_open), "limit": limit,
     }  # fmt: skip
     return _gaps(client, sql, parameters)[::-1]
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Final
 
+from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import ClickHouseError
 
 from l2_platform.clock import Clock
@@ -59,6 +60,51 @@ def explain_unattended(settings: Settings, session_date: int, clock: Clock) -> E
     return Explained(_explain(settings, session_date, clock, halts), message)
 
 
+@dataclass(frozen=True, slots=True)
+class OpenHalts:
+    """Which open silences of symbols the halts in force cover."""
+
+    gap_ids: frozenset[str]
+    message: str
+    """Why halts cover nothing now; empty = they were read, or nobody had to ask."""
+
+
+def halted_now(settings: Settings, gaps: Sequence[LedgerGap], now_ns: int) -> OpenHalts:
+    """Which of these gaps are open silences that halts in force at `now_ns` (ns, UTC) cover; the halts are asked for at most once.
+
+    Nothing is written: an open gap is the delivery's, and its end may still show a loss. Halts that cannot be had cover nothing; why not
+    is told, nothing is raised.
+    """
+    silent = [gap for gap in gaps if gap.ts_to is None and not gap.explanation and _is_silence(gap)]
+    if not silent:
+        return OpenHalts(frozenset(), "")
+    try:
+        halts = load_halts(settings)
+    except L2Error as error:
+        log.warning("halts_not_read error=%s", error.message)
+        return OpenHalts(frozenset(), error.message)
+    edge = round(settings.gaps.halt_edge_s * NS)
+    covered = (gap for gap in silent if all(_halted(name, gap.ts_from, now_ns, halts, edge) for name in gap.symbols))
+    return OpenHalts(frozenset(gap.gap_id for gap in covered), "")
+
+
+def unexplained_now(
+    settings: Settings, client: Client, session_date: date, now_ns: int
+) -> tuple[list[LedgerGap], str]:
+    """The gaps of a date in which something was lost and that nothing explains, also not a halt in force (`halted_now`), oldest first.
+
+    Beside it why halts cover nothing, empty when they were read or nobody had to ask. Raise ClickHouseError.
+    """
+    found = [gap for gap in load_gaps(client, settings.clickhouse.database, session_date) if not gap.explanation]
+    halted = halted_now(settings, found, now_ns)
+    return [gap for gap in found if gap.gap_id not in halted.gap_ids], halted.message
+
+
+def _is_silence(gap: LedgerGap) -> bool:
+    """A silence of single symbols in which no counter shows a loss: all that halts may explain."""
+    return gap.cause == SYMBOL_SILENCE and bool(gap.symbols) and not any(gap.evidence.get(name) for name in LOSSES)
+
+
 def _explain(settings: Settings, session_date: int, clock: Clock, halts: Sequence[Halt]) -> list[LedgerGap]:
     calendar = load_calendar(settings.calendar_name, settings.session.roll_margin_s)
     day = date(session_date // 10_000, session_date // 100 % 100, session_date % 100)
@@ -91,7 +137,7 @@ def explanation_of(
     windows = calendar.windows(session_date)
     if gap.ts_to <= windows[0].start or gap.ts_from >= windows[-1].end:
         return "half_day" if gap.ts_from >= windows[-1].end and is_half_day(session_date, calendar) else "closed"
-    if gap.cause != SYMBOL_SILENCE or not gap.symbols:
+    if not _is_silence(gap):
         return ""
     edge = round(settings.halt_edge_s * NS)
     if all(_halted(name, gap.ts_from, gap.ts_to, halts, edge) for name in gap.symbols):

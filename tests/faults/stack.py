@@ -20,6 +20,7 @@ import psutil
 from l2_platform.clock import SystemClock
 from l2_platform.feeds.iqfeed.simulator.control import ask
 from l2_platform.monitoring.heartbeat import HeartbeatRecord, read_heartbeat
+from l2_platform.warehouse.client import connect
 from l2_platform.warehouse.start import warehouse_password
 from tests.faults.proxy import FaultProxy
 from tests.integration.homes import L2, Home
@@ -144,6 +145,16 @@ class Stack:
         answer = ask(self.home.settings.ports.simulator_control, {"cmd": cmd, **fields})
         assert answer["ok"], answer
         return answer
+
+    def rows(self, query: str) -> list[dict[str, Any]]:
+        """Rows of a query of its warehouse, by this process: what waits may ask often."""
+        settings = self.home.settings
+        client = connect(settings)
+        try:
+            client.database = settings.clickhouse.database
+            return list(client.query(query).named_results())
+        finally:
+            client.close()
 
     def close_links(self) -> None:
         """End every link of the market that is left, so that the ledger tells all of it."""

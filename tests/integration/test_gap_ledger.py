@@ -70,6 +70,7 @@ def test_gaps_are_chosen_by_date_stream_symbol_and_state(client: Client) -> None
 
     assert ids() == {"all", "one", "still"}
     assert ids(withdrawn=True) == {"all", "one", "none", "still"}
+    assert ids(only_open=True) == {"still"}
     assert ids(symbol="SYM8") == {"all", "still"}
     assert ids(stream="iqfeed-depth-0") == set()
     assert len(load_gaps(client, "l2", day, limit=2)) == 2

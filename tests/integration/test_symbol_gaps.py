@@ -60,7 +60,7 @@ def gaps(stack: Stack, cause: str) -> list[dict[str, Any]]:
         "toString(toUnixTimestamp64Nano(ts_to)) AS until, "
         f"explanation FROM gaps WHERE stream = '{LEVEL1}' AND cause = '{cause}' ORDER BY ts_from"
     )
-    return stack.home.sql(text)
+    return stack.rows(text)
 
 
 def test_a_watch_that_died_is_a_silence_of_its_symbol_with_what_was_lost(stack: Stack) -> None:
@@ -70,7 +70,7 @@ def test_a_watch_that_died_is_a_silence_of_its_symbol_with_what_was_lost(stack: 
     assert evidence["counters"] == "broken"
     assert evidence["prints_missing"] > 0
     # nothing came between its bounds
-    inside = stack.home.sql(
+    inside = stack.rows(
         f"SELECT toString(count()) AS n FROM trades WHERE stream = '{LEVEL1}' AND symbol = '{SILENT}' "
         f"AND toUnixTimestamp64Nano(ts_recv) > {gap['since']} AND toUnixTimestamp64Nano(ts_recv) < {gap['until']}"
     )
@@ -87,7 +87,7 @@ def test_what_the_ledger_says_is_missing_is_exactly_what_the_totals_miss(stack: 
                 assert len(gap["symbols"]) == 1
                 (name,) = gap["symbols"]
                 missing[name] = missing.get(name, 0) + int(evidence["volume_missing"])
-    rows = stack.home.sql(
+    rows = stack.rows(
         "SELECT symbol, toString(argMax(total_volume, seq) - argMin(total_volume - size, seq) - sum(size)) AS lost FROM trades "
         f"WHERE stream = '{LEVEL1}' GROUP BY symbol"
     )
@@ -139,8 +139,7 @@ def test_a_gap_is_told_in_words_and_the_ledger_is_exported(stack: Stack, tmp_pat
 
 
 def _date(stack: Stack) -> str:
-    return str(stack.home.sql(f"SELECT max(toString(session_date)) AS day FROM gaps WHERE stream = '{LEVEL1}'")[0]["day"])
-
+    return str(stack.rows(f"SELECT max(toString(session_date)) AS day FROM gaps WHERE stream = '{LEVEL1}'")[0]["day"])
 
 
 def test_bounds_of_losses_are_those_of_the_feeds_own_record(stack: Stack) -> None:

@@ -36,3 +36,9 @@ def test_an_open_gap_of_a_stream_is_serious_at_once_and_one_of_a_symbol_when_it_
     assert not silent.kept
     assert not silent.serious
     assert told(301.0, is_open=True, cause="symbol_silence").serious
+
+
+def test_why_halts_explain_nothing_is_told_beside_the_gap() -> None:
+    gap = Gap(STREAM, True, 20.0, "symbol_silence")
+    assert "Halts explain nothing: no answer." in judge_gaps([gap], GapSettings(), "no answer").seen
+    assert "Halts" not in judge_gaps([gap], GapSettings()).seen

@@ -2,14 +2,15 @@
 
 from dataclasses import replace
 from datetime import date
+from pathlib import Path
 
 import pytest
 
 from l2_platform.market.sessions import Session, SessionCalendar
 from l2_platform.quality.halts import Halt
 from l2_platform.quality.ledger import LedgerGap
-from l2_platform.quality.silence import explanation_of
-from l2_platform.settings import GapSettings
+from l2_platform.quality.silence import explanation_of, halted_now
+from l2_platform.settings import GapSettings, Settings
 
 S = 1_000_000_000
 HOUR = 3600 * S
@@ -76,3 +77,41 @@ def test_silence_around_the_open_and_close_is_the_auction() -> None:
     assert why(around) == "auction"
     assert why(replace(around, ts_to=around.ts_to + 200 * S if around.ts_to else None)) == ""
     assert why(replace(around, cause="disconnect")) == ""
+
+
+OPEN = replace(GAP, ts_to=None, state="open")
+NOW = OPEN.ts_from + 600 * S
+HEADER = "Halt Date,Halt Time,Issue Symbol,Reason Codes,Resumption Date,Resumption Trade Time\n"
+
+
+def halted(folder: Path, text: str, *gaps: LedgerGap, now_ns: int = NOW) -> tuple[set[str], str]:
+    """Which of these gaps a file of halts covers; GAP begins at 10:00 in New York."""
+    (folder / "halts.csv").write_text(HEADER + text)
+    found = halted_now(Settings(home=folder, gaps=GapSettings(halts="halts.csv")), gaps or (OPEN,), now_ns)
+    return set(found.gap_ids), found.message
+
+
+def test_a_halt_in_force_covers_an_open_silence(tmp_path: Path) -> None:
+    assert halted(tmp_path, "11/20/2026,10:00:30,SYM1,T1,,\n") == ({"a"}, "")
+    assert halted(tmp_path, "11/20/2026,10:00:30,SYM2,T1,,\n") == (set(), "")
+    # trading resumed after five minutes: a minute later the silence is one again
+    over = "11/20/2026,10:00:30,SYM1,T1,11/20/2026,10:05:00\n"
+    assert halted(tmp_path, over, now_ns=OPEN.ts_from + 359 * S) == ({"a"}, "")
+    assert halted(tmp_path, over, now_ns=OPEN.ts_from + 361 * S) == (set(), "")
+    # it began long before the halt
+    assert halted(tmp_path, "11/20/2026,10:01:30,SYM1,T1,,\n") == (set(), "")
+
+
+def test_a_halt_in_force_covers_no_loss_no_link_and_nothing_that_is_over(tmp_path: Path) -> None:
+    lost, link = replace(OPEN, evidence={"prints_missing": 3}), replace(OPEN, cause="disconnect", symbols=())
+    both = replace(OPEN, symbols=("SYM1", "SYM2"))
+    assert halted(tmp_path, "11/20/2026,10:00:30,SYM1,T1,,\n", lost, link, both, GAP) == (set(), "")
+
+
+def test_halts_that_cannot_be_had_cover_nothing_and_nobody_asks_for_them_in_vain(tmp_path: Path) -> None:
+    settings = Settings(home=tmp_path, gaps=GapSettings(halts="http://127.0.0.1:9/halts.csv", halts_timeout_s=2))
+    found = halted_now(settings, [OPEN], NOW)
+    assert not found.gap_ids
+    assert "127.0.0.1:9" in found.message
+    assert halted_now(settings, [GAP], NOW).message == ""
+    assert "no date" in halted(tmp_path, "x,10:00:30,SYM1,T1,,\n")[1]
