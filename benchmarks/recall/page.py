@@ -30,6 +30,8 @@ def section(content: dict[str, Any]) -> str:
         *(f"- {target['what']}: {target['measured']}{'' if target['reached'] else ' (**missed**)'}." for target in content["targets"]),
         f"- Promised: at least {RECALL:.0%} found, at most {ALARMS:.0%} false alarms.",
         *(f"- {note}" for note in content["notes"]),
+        "- A cut (`seconds_lost`) about as short as the stream's own pauses at that hour cannot be told from them by an audit. In service"
+        " the same loss is met earlier: of a link or a process by the gap ledger, of prints by their counters (`seconds_of_prints_lost`).",
         "",
         "| kind | what is wrong | checks that may find it | planted | found | recall, % (95 %) |",
         "|---|---|---|---|---|---|",
