@@ -14,7 +14,8 @@ import pytest
 
 from tests.integration.ports import free_base
 
-pytestmark = [pytest.mark.integration, pytest.mark.slow]
+# a first start compiles kernels, and other tests use the same cores
+pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(900)]
 L2 = str(Path(sys.executable).parent / "l2")
 
 
@@ -26,10 +27,10 @@ class Instance:
         self.base = free_base()
         self.environment = {
             **os.environ, "L2_HOME": str(home), "L2_PORTS__BASE": str(self.base), "L2_SIMULATOR__SYMBOLS": "5",
-            "L2_SIMULATOR__RATE": "100", "L2_DISK__RESERVE_BYTES": "1000000",
+            "L2_SIMULATOR__RATE": "100", "L2_DISK__RESERVE_BYTES": "1000000", "L2_SUPERVISION__START_S": "300",
         }  # fmt: skip
 
-    def l2(self, *arguments: str, timeout: float = 280) -> subprocess.CompletedProcess[str]:
+    def l2(self, *arguments: str, timeout: float = 600) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [L2, *arguments],
             env=self.environment,
@@ -62,10 +63,12 @@ class Instance:
 def instance(tmp_path_factory):
     # a short path: unix sockets have room for 107 bytes
     one = Instance(tmp_path_factory.mktemp("up"))
-    first = one.l2("up")
-    assert first.returncode == 0, first.stderr
-    yield one
-    one.l2("down")
+    try:
+        first = one.l2("up")
+        assert first.returncode == 0, first.stderr
+        yield one
+    finally:
+        one.l2("down")
 
 
 def test_everything_is_healthy_after_up(instance):
