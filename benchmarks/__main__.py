@@ -10,6 +10,7 @@ import os
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from benchmarks.figure import NotMeasurable, Scale, discover
 from benchmarks.results import FOLDER
@@ -18,10 +19,17 @@ from l2_platform.monitoring.runtime import prepare_numba
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the exit code."""
-    options = parser().parse_args(arguments)
+    options = parse(arguments)
     # before any module with kernels is imported
     prepare_numba(Path(tempfile.gettempdir()) / f"l2-bench-numba-{os.getuid()}")
     return int(options.command(options))
+
+
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """What was said, in front of the command's name and behind it."""
+    options = parser().parse_args(arguments)
+    options.set = [*options.set, *getattr(options, "set_behind", [])]
+    return options
 
 
 def parser() -> argparse.ArgumentParser:
@@ -40,20 +48,32 @@ def parser() -> argparse.ArgumentParser:
     compare.add_argument("--rounds", type=int, default=3, help="turns of each revision (default 3)")
     compare.add_argument("--threshold", type=float, default=0.10, help="slower by more is a failure (default 0.10)")
     for command in (top, run, compare):
-        command.add_argument("--smoke", action="store_true", help="the tiny run that proves that figures run")
+        command.add_argument("--smoke", action="store_true", help="the tiny run that proves that figures run", **_kept(command, top, False))
     for command in (top, run):
-        command.add_argument("--long", action="store_true", help="the long figures too")
-        command.add_argument("--out", type=Path, help="folder of result files (default docs/benchmarks; smoke: none)")
-        command.add_argument("--no-save", action="store_true", help="store nothing")
-        command.add_argument("--scratch", type=Path, help="where to work (default: the folder for temporary files)")
-        command.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="an option of a figure")
-        command.add_argument("--limits", type=json.loads, default={}, help=argparse.SUPPRESS)
+        command.add_argument("--long", action="store_true", help="the long figures too", **_kept(command, top, False))
+        command.add_argument(
+            "--out", type=Path, help="folder of result files (default docs/benchmarks; smoke: none)", **_kept(command, top, None)
+        )
+        command.add_argument("--no-save", action="store_true", help="store nothing", **_kept(command, top, False))
+        command.add_argument(
+            "--scratch", type=Path, help="where to work (default: the folder for temporary files)", **_kept(command, top, None)
+        )
+        command.add_argument(
+            "--set", action="append", dest="set" if command is top else "set_behind", default=[], metavar="KEY=VALUE",
+            help="an option of a figure",
+        )  # fmt: skip
+        command.add_argument("--limits", type=json.loads, help=argparse.SUPPRESS, **_kept(command, top, {}))
     top.set_defaults(command=run_all, names=[])
     run.set_defaults(command=run_named)
     listing.set_defaults(command=list_figures)
     report.set_defaults(command=make_report)
     compare.set_defaults(command=compare_revisions)
     return top
+
+
+def _kept(command: argparse.ArgumentParser, top: argparse.ArgumentParser, default: object) -> dict[str, Any]:
+    """A command has no defaults of its own: they would undo what was said in front of its name."""
+    return {"default": default if command is top else argparse.SUPPRESS}
 
 
 def list_figures(_options: argparse.Namespace) -> int:
