@@ -1,6 +1,9 @@
 """Real days for tests that rebuild and close them: the simulated market's lines, journaled by the recorder's writer, delivered live."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -10,12 +13,29 @@ from l2_platform.delivery.delivery import make_follower, make_sink
 from l2_platform.feeds.iqfeed.layouts import layout_from_names
 from l2_platform.journal.sealer import seal_closed
 from l2_platform.journal.writer import JournalWriter
-from l2_platform.settings import Settings
+from l2_platform.settings import DeliverySettings, Settings, WarehouseSettings, load_settings
 from l2_platform.warehouse.start import read_record, record_path
+from tests.integration.ports import free_base
 
 DATE, NEXT = SESSION_DATE, SESSION_DATE + 1
 DEPTH, LEVEL1 = "iqfeed-depth-0", "iqfeed-level1-0"
 FRAME_LINES = 200
+
+
+@contextmanager
+def recorded_home(home: Path, numba_cache: Path, **more: Any) -> Iterator[Settings]:
+    """Settings (`more`: groups of them) of a home without a day yet; its warehouse ends with it."""
+    made = load_settings(
+        home=home, warehouse=WarehouseSettings(idle_exit_s=900), ports={"base": free_base()},
+        delivery=DeliverySettings(discover_s=0.01), **more,
+    )  # fmt: skip
+    made.cache_dir.mkdir(parents=True)
+    # the kernels of this test run: compiling them once more takes a minute
+    (made.cache_dir / "numba").symlink_to(numba_cache.parent, target_is_directory=True)
+    try:
+        yield made
+    finally:
+        end_warehouse(made)
 
 
 def record_day(settings: Settings, *, lines: int = 3000, symbols: int = 4, rolled: bool = True) -> None:

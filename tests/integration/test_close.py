@@ -20,11 +20,19 @@ from l2_platform.journal.layout import date_folder, list_segments
 from l2_platform.monitoring.leases import date_lease
 from l2_platform.operations.close import close_date, reason_to_rebuild
 from l2_platform.replay.staging import MARKET_TABLES
-from l2_platform.settings import CloseSettings, DeliverySettings, Settings, WarehouseSettings, load_settings
+from l2_platform.settings import CloseSettings, Settings
 from l2_platform.warehouse.client import connect
 from l2_platform.warehouse.content import Content
-from tests.integration.ports import free_base
-from tests.integration.recorded_days import DATE, DEPTH, LEVEL1, NEXT, deliver, end_warehouse, record_day, seal
+from tests.integration.recorded_days import (
+    DATE,
+    DEPTH,
+    LEVEL1,
+    NEXT,
+    deliver,
+    record_day,
+    recorded_home,
+    seal,
+)
 
 pytestmark = pytest.mark.integration
 WHERE = "session_date = '2025-07-25'"
@@ -34,16 +42,9 @@ SINKS = ("clickhouse", "jsonl")
 
 @pytest.fixture(scope="module")
 def settings(tmp_path_factory: pytest.TempPathFactory, numba_cache: Path) -> Iterator[Settings]:
-    made = load_settings(
-        home=tmp_path_factory.mktemp("home"), warehouse=WarehouseSettings(idle_exit_s=900), ports={"base": free_base()},
-        delivery=DeliverySettings(discover_s=0.01), close=CloseSettings(wait_s=0.3, poll_s=0.05),
-    )  # fmt: skip
-    made.cache_dir.mkdir(parents=True)
-    # the kernels of this test run: compiling them once more takes a minute
-    (made.cache_dir / "numba").symlink_to(numba_cache.parent, target_is_directory=True)
-    record_day(made, lines=1500)
-    yield made
-    end_warehouse(made)
+    with recorded_home(tmp_path_factory.mktemp("home"), numba_cache, close=CloseSettings(wait_s=0.3, poll_s=0.05)) as made:
+        record_day(made, lines=1500)
+        yield made
 
 
 @pytest.fixture(scope="module")

@@ -17,6 +17,7 @@ from l2_platform.resources.evidence import check_states
 from l2_platform.resources.pruning import prune
 from l2_platform.sensors.notifying import changed_checks, failed_runs
 from l2_platform.settings import DagsterSettings, Settings
+from tests.integration.dagster_instances import dagster_instance
 
 pytestmark = pytest.mark.integration
 
@@ -34,8 +35,7 @@ def settings(tmp_path_factory):
 def instance(tmp_path):
     home = tmp_path / "dagster"
     home.mkdir()
-    (home / "dagster.yaml").write_text((ROOT / "dagster.yaml").read_text())
-    with dg.DagsterInstance.from_config(str(home)) as found:
+    with dagster_instance(home) as found:
         yield found
 
 

@@ -16,10 +16,10 @@ from l2_platform.definitions import build_definitions
 from l2_platform.replay.book_index import BookHistory
 from l2_platform.replay.book_index_file import IndexFile, index_path
 from l2_platform.replay.staging import MARKET_TABLES
-from l2_platform.settings import CloseSettings, DeliverySettings, Settings, WarehouseSettings, load_settings
+from l2_platform.settings import CloseSettings, Settings
 from l2_platform.warehouse.client import connect
-from tests.integration.ports import free_base
-from tests.integration.recorded_days import DATE, DEPTH, LEVEL1, deliver, end_warehouse, record_day, seal
+from tests.integration.dagster_instances import dagster_instance
+from tests.integration.recorded_days import DATE, DEPTH, LEVEL1, deliver, record_day, recorded_home, seal
 
 pytestmark = pytest.mark.integration
 KEY = "2025-07-25"
@@ -37,27 +37,20 @@ class SetClock(SystemClock):
         return END_NS + int(self.after_s * 1e9)
 
 
+CLOSE = CloseSettings(wait_s=0.3, poll_s=0.05, margin_s=1800, again_first_s=600, again_max=2, due_s=7200)
+
+
 @pytest.fixture(scope="module")
 def settings(tmp_path_factory: pytest.TempPathFactory, numba_cache: Path) -> Iterator[Settings]:
-    made = load_settings(
-        home=tmp_path_factory.mktemp("home"), warehouse=WarehouseSettings(idle_exit_s=900), ports={"base": free_base()},
-        delivery=DeliverySettings(discover_s=0.01),
-        close=CloseSettings(wait_s=0.3, poll_s=0.05, margin_s=1800, again_first_s=600, again_max=2, due_s=7200),
-    )  # fmt: skip
-    made.cache_dir.mkdir(parents=True)
-    # the kernels of this test run: compiling them once more takes a minute
-    (made.cache_dir / "numba").symlink_to(numba_cache.parent, target_is_directory=True)
-    record_day(made, lines=1500)
-    deliver(made, ["clickhouse"])
-    yield made
-    end_warehouse(made)
+    with recorded_home(tmp_path_factory.mktemp("home"), numba_cache, close=CLOSE) as made:
+        record_day(made, lines=1500)
+        deliver(made, ["clickhouse"])
+        yield made
 
 
 @pytest.fixture(scope="module")
 def instance(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dg.DagsterInstance]:
-    home = tmp_path_factory.mktemp("dagster")
-    (home / "dagster.yaml").write_text((ROOT / "dagster.yaml").read_text())
-    with dg.DagsterInstance.from_config(str(home)) as found:
+    with dagster_instance(tmp_path_factory.mktemp("dagster")) as found:
         yield found
 
 

@@ -12,12 +12,12 @@ from l2_platform.errors import InputError
 from l2_platform.monitoring.leases import date_lease
 from l2_platform.quality.reconcile import reconcile_date
 from l2_platform.quality.reconciled import KINDS, ReconcileResult, StoreEntry
-from l2_platform.settings import DeliverySettings, ReconcileSettings, Settings, WarehouseSettings, load_settings
+from l2_platform.settings import ReconcileSettings, Settings, load_settings
 from l2_platform.sinks.jsonl import folder_of
 from l2_platform.warehouse.client import connect
 from tests.integration.homes import Home
 from tests.integration.ports import free_base
-from tests.integration.recorded_days import DATE, DEPTH, LEVEL1, deliver, end_warehouse, record_day, seal
+from tests.integration.recorded_days import DATE, DEPTH, LEVEL1, deliver, record_day, recorded_home, seal
 
 pytestmark = pytest.mark.integration
 WHERE = "session_date = '2025-07-25' AND stream = '{stream}'"
@@ -27,17 +27,11 @@ STREAMS = {"depth_updates": DEPTH, "book_snapshots": DEPTH, "quotes": LEVEL1, "t
 
 @pytest.fixture(scope="module")
 def settings(tmp_path_factory: pytest.TempPathFactory, numba_cache: Path) -> Iterator[Settings]:
-    made = load_settings(
-        home=tmp_path_factory.mktemp("home"), warehouse=WarehouseSettings(idle_exit_s=900), ports={"base": free_base()},
-        delivery=DeliverySettings(discover_s=0.01), reconcile=ReconcileSettings(chunk_seqs=1000, keys=5, read_bytes=20_000),
-    )  # fmt: skip
-    made.cache_dir.mkdir(parents=True)
-    # the kernels of this test run: compiling them once more takes a minute
-    (made.cache_dir / "numba").symlink_to(numba_cache.parent, target_is_directory=True)
-    record_day(made, lines=4000)
-    deliver(made, ("clickhouse", "jsonl"))
-    yield made
-    end_warehouse(made)
+    reconcile = ReconcileSettings(chunk_seqs=1000, keys=5, read_bytes=20_000)
+    with recorded_home(tmp_path_factory.mktemp("home"), numba_cache, reconcile=reconcile) as made:
+        record_day(made, lines=4000)
+        deliver(made, ("clickhouse", "jsonl"))
+        yield made
 
 
 @pytest.fixture(scope="module")
