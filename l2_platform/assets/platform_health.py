@@ -33,7 +33,7 @@ from l2_platform.operations.verdict import (
     judge_room,
     verdict,
 )
-from l2_platform.quality.silence import unexplained_now
+from l2_platform.quality.silence import gaps_now
 from l2_platform.resources.closes import ended_dates, unclosed_dates
 from l2_platform.resources.evidence import check_states, daemon_ages
 from l2_platform.resources.warehouse import WarehouseResource
@@ -143,10 +143,10 @@ def _ask_warehouse(settings: Settings, warehouse: WarehouseResource, now_ns: int
         client = warehouse.client()
         try:
             sizes = bytes_of_dates(client, warehouse.database)
-            found, no_halts = unexplained_now(settings, client, today, now_ns)
+            found, no_halts = gaps_now(settings, client, today, now_ns)
         finally:
             client.close()
-        gaps = [Gap(gap.stream, gap.ts_to is None, gap.seconds(now_ns), gap.cause) for gap in found]
+        gaps = [Gap(gap.stream, gap.ts_to is None, gap.seconds(now_ns), gap.cause) for gap in found if not gap.explanation]
         return _room(settings, sizes), gaps, no_halts
 
     return _or_files(ask, settings) if settings.clickhouse.enabled else (_room(settings, {}), None, "")

@@ -5,6 +5,7 @@
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from datetime import date
 from typing import Final
 
@@ -20,6 +21,7 @@ from l2_platform.quality.checks.rule import Check
 from l2_platform.quality.day import TABLES, Day, look_at, number_of
 from l2_platform.quality.execution import Runner
 from l2_platform.quality.findings import AuditResult, CheckResult, store
+from l2_platform.quality.silence import gaps_now
 from l2_platform.settings import Settings
 from l2_platform.warehouse.client import connect
 from l2_platform.warehouse.schema import migrate
@@ -48,7 +50,7 @@ def audit_date(
     result = AuditResult(run_id or f"{session_date.isoformat()}-{clock.now_ns():x}", session_date)
     warehouse = _Warehouse(settings)
     try:
-        day = warehouse.look(session_date)
+        day = warehouse.look(session_date, clock)
         for check in checks:
             began = clock.monotonic_ns()
             found = _judge(check, day, warehouse)
@@ -98,10 +100,15 @@ class _Warehouse:
         self._client: Client | None = None
         self._gone: L2Error | None = None
 
-    def look(self, session_date: date) -> Day:
+    def look(self, session_date: date, clock: Clock) -> Day:
         """Make the tables, then ask what there is."""
         migrate(self.client(), self._settings.clickhouse.database)
-        return look_at(self.client(), self._settings, session_date)
+        day = look_at(self.client(), self._settings, session_date)
+        with suppress(ClickHouseError):
+            # without a ledger the checks that read it say so themselves
+            found, _ = gaps_now(self._settings, self.client(), session_date, clock.now_ns())
+            day.halted = [gap.gap_id for gap in found if gap.ts_to is None and gap.explanation]
+        return day
 
     def client(self) -> Client:
         """Raise WarehouseError when the warehouse cannot be reached."""

@@ -16,7 +16,7 @@ from l2_platform.delivery.delivery import make_quarantine
 from l2_platform.errors import InputError, L2Error
 from l2_platform.market.sessions import SessionCalendar, Window
 from l2_platform.quality.day_facts import Day, DayQueries
-from l2_platform.quality.ledger import load_gaps
+from l2_platform.quality.silence import gaps_now
 from l2_platform.quality.time_facts import TimeLost, dark_spans
 from l2_platform.quality.verdicts import DateVerdict, SymbolVerdict, grade_symbol
 from l2_platform.replay.dates import calendar_of
@@ -79,7 +79,8 @@ def _measure(client: Client, settings: Settings, clock: Clock, session_date: int
     now = min(clock.now_ns(), calendar_of(settings).end_of(session_date))
     # an import is as long as its file: only of what was recorded can minutes be missing
     judged = [window for window in windows if day.live and (bounds.dark_windows == "all" or window.name == "regular")]
-    lost = TimeLost(load_gaps(client, database, number), windows, dark_spans(day.minutes, judged, now), bounds, now)
+    gaps, day.no_halts = gaps_now(settings, client, number, now)
+    lost = TimeLost(gaps, windows, dark_spans(day.minutes, judged, now), bounds, now)
     for facts in day.symbols.values():
         lost.fill(facts)
     return day
@@ -117,6 +118,8 @@ def _judge(verdict: DateVerdict, day: Day, settings: Settings) -> None:
         told.append("no universe is recorded for the date: a symbol without any row is not missed")
     if day.nameless:
         told.append(f"{day.nameless:,} lines in quarantine name no symbol of the date")
+    if day.no_halts:
+        told.append(f"halts explain no gap that did not end: {day.no_halts}")
     verdict.message = "; ".join(told)
 
 

@@ -63,6 +63,8 @@ class Day:
     """Streams by table; a table that is not there has no entry."""
     earlier: list[date] = field(default_factory=list)
     """Session dates before this one with rows of trades or quotes, the newest first."""
+    halted: list[str] = field(default_factory=list)
+    """Ids of gaps that did not end and that halts in force cover (`silence.gaps_now`)."""
 
     def rows(self, table: str) -> int:
         """Rows of all streams."""

@@ -40,6 +40,8 @@ class Day:
     """It was recorded as it happened; False: imported, or nothing is there."""
     from_one: bool = False
     """TickIDs count from 1 on this date: what lies before the first one is missing, too."""
+    no_halts: str = ""
+    """Why halts explain no gap that did not end; empty = they were read, or nobody had to ask."""
 
     def of(self, symbol: str) -> SymbolFacts:
         """The facts of a symbol, made when it is new."""

@@ -131,6 +131,7 @@ class Runner:
             "episode_ns": round(quality.episode_s * 1e9),
             "previous": self.day.earlier[0] if self.day.earlier else self.day.session_date, "days": float(max(len(self.day.earlier), 1)),
             **minutes_of(hours, held), "least_span": round(getattr(quality, statement.span) * 1e9) if statement.span else 0,
+            "halted": self.day.halted,
             "tick_ids": int(feed.tick_id_rule != "none"), "tick_by_center": int(feed.tick_id_rule == "per_market_center"),
         }  # fmt: skip
 

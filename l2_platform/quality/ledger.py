@@ -17,6 +17,8 @@ from l2_platform.errors import InputError
 
 GapState = Literal["open", "closed", "withdrawn"]
 RepairState = Literal["", "repaired", "partial", "nothing_to_repair", "impossible", "failed"]
+GAPS_MAX: Final = 1_000_000
+"""Gaps that are read at most at once."""
 VERSIONS_MAX: Final = 1000
 """Versions of one gap that are read at most."""
 _COLUMNS: Final = (
@@ -75,7 +77,7 @@ def load_gaps(
     symbol: str = "",
     withdrawn: bool = False,
     only_open: bool = False,
-    limit: int = 1_000_000,
+    limit: int = GAPS_MAX,
 ) -> list[LedgerGap]:
     """The newest version of each gap, oldest gap first; of more than `limit` the newest.
 

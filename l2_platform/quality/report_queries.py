@@ -16,7 +16,7 @@ from l2_platform.clock import Clock
 from l2_platform.errors import L2Error
 from l2_platform.market.sessions import Window, load_calendar
 from l2_platform.quality.checks import CHECKS
-from l2_platform.quality.ledger import LedgerGap, load_gaps
+from l2_platform.quality.ledger import LedgerGap
 from l2_platform.quality.report_course import read_course, read_heat
 from l2_platform.quality.report_facts import (
     Audit,
@@ -32,6 +32,7 @@ from l2_platform.quality.report_facts import (
     Recorded,
     StoredRows,
 )
+from l2_platform.quality.silence import gaps_now
 from l2_platform.settings import Settings
 from l2_platform.warehouse.client import connect
 from l2_platform.warehouse.queries import TABLES
@@ -103,7 +104,7 @@ class _Reader:
             self._day, zone, windows, clock.now_ns(), self._settings.gaps,
             recorded=evaluated(self.recorded),
             closed=evaluated(self.closed),
-            gaps=self.gaps(),
+            gaps=self.gaps(clock.now_ns()),
             completeness=completeness,
             audit=evaluated(self.audit),
             stores=evaluated(self.stores),
@@ -115,13 +116,17 @@ class _Reader:
         """Rows of a query; `{day:Date}` is the session date."""
         return self._client.query(sql, parameters={"day": self._day, **(parameters or {})}).result_rows
 
-    def gaps(self) -> Part[list[LedgerGap]]:
-        """The ledger; a reason beside a value says that it is not all."""
+    def gaps(self, now_ns: int) -> Part[list[LedgerGap]]:
+        """The ledger as it counts now; a reason beside a value says what of it was not looked at."""
         most = self._settings.report.gaps_max
-        found = evaluated(lambda: load_gaps(self._client, self._database, self._day, limit=most + 1))
-        if found.value is None or len(found.value) <= most:
-            return found
-        return Part(found.value[-most:], f"only the newest {most:,} gaps were looked at (L2_REPORT__GAPS_MAX)")
+        read = evaluated(lambda: gaps_now(self._settings, self._client, self._day, now_ns, most + 1))
+        if read.value is None:
+            return Part(reason=read.reason)
+        found, no_halts = read.value
+        reasons = [f"halts explain no open gap: {no_halts}"] if no_halts else []
+        if len(found) > most:
+            reasons.append(f"only the newest {most:,} gaps were looked at (L2_REPORT__GAPS_MAX)")
+        return Part(found[-most:], "; ".join(reasons))
 
     def recorded(self) -> Recorded:
         """What is stored now. A table that cannot be read is named; raise when none can."""

@@ -5,7 +5,7 @@ What does not belong here: finding gaps (delivery), reading halts (halts).
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from typing import Final
 
@@ -15,9 +15,9 @@ from clickhouse_connect.driver.exceptions import ClickHouseError
 from l2_platform.clock import Clock
 from l2_platform.errors import L2Error, WarehouseError
 from l2_platform.market.sessions import SessionCalendar, Window, load_calendar
-from l2_platform.quality.day import is_half_day
+from l2_platform.quality.day import is_half_day, number_of
 from l2_platform.quality.halts import NS, Halt, load_halts
-from l2_platform.quality.ledger import LedgerGap, append_version, load_gaps
+from l2_platform.quality.ledger import GAPS_MAX, LedgerGap, append_version, load_gaps
 from l2_platform.settings import GapSettings, Settings
 from l2_platform.warehouse.client import connect
 from l2_platform.warehouse.schema import migrate
@@ -72,8 +72,8 @@ class OpenHalts:
 def halted_now(settings: Settings, gaps: Sequence[LedgerGap], now_ns: int) -> OpenHalts:
     """Which of these gaps are open silences that halts in force at `now_ns` (ns, UTC) cover; the halts are asked for at most once.
 
-    Nothing is written: an open gap is the delivery's, and its end may still show a loss. Halts that cannot be had cover nothing; why not
-    is told, nothing is raised.
+    A silence lasts until now, or until its session date ended. Nothing is written: an open gap is the delivery's, and its end may still
+    show a loss. Halts that cannot be had cover nothing; why not is told, nothing is raised.
     """
     silent = [gap for gap in gaps if gap.ts_to is None and not gap.explanation and _is_silence(gap)]
     if not silent:
@@ -83,21 +83,33 @@ def halted_now(settings: Settings, gaps: Sequence[LedgerGap], now_ns: int) -> Op
     except L2Error as error:
         log.warning("halts_not_read error=%s", error.message)
         return OpenHalts(frozenset(), error.message)
+    calendar = load_calendar(settings.calendar_name, settings.session.roll_margin_s)
     edge = round(settings.gaps.halt_edge_s * NS)
-    covered = (gap for gap in silent if all(_halted(name, gap.ts_from, now_ns, halts, edge) for name in gap.symbols))
+    covered = (
+        gap for gap in silent
+        if all(_halted(name, gap.ts_from, _until(gap, calendar, now_ns), halts, edge) for name in gap.symbols)
+    )  # fmt: skip
     return OpenHalts(frozenset(gap.gap_id for gap in covered), "")
 
 
-def unexplained_now(
-    settings: Settings, client: Client, session_date: date, now_ns: int
+def gaps_now(
+    settings: Settings, client: Client, session_date: date, now_ns: int, limit: int = GAPS_MAX
 ) -> tuple[list[LedgerGap], str]:
-    """The gaps of a date in which something was lost and that nothing explains, also not a halt in force (`halted_now`), oldest first.
+    """The gaps of a date in which something was lost as they count at `now_ns` (ns, UTC), oldest first; of more than `limit` the newest.
 
-    Beside it why halts cover nothing, empty when they were read or nobody had to ask. Raise ClickHouseError.
+    An open silence that a halt in force covers (`halted_now`) has `halt` as its explanation here, and nowhere in the ledger. Whoever
+    counts what is lost on a date asks here. Beside the gaps why halts cover nothing, empty when they were read or nobody had to ask.
+    Raise ClickHouseError.
     """
-    found = [gap for gap in load_gaps(client, settings.clickhouse.database, session_date) if not gap.explanation]
+    found = load_gaps(client, settings.clickhouse.database, session_date, limit=limit)
     halted = halted_now(settings, found, now_ns)
-    return [gap for gap in found if gap.gap_id not in halted.gap_ids], halted.message
+    return [replace(gap, explanation="halt") if gap.gap_id in halted.gap_ids else gap for gap in found], halted.message
+
+
+def _until(gap: LedgerGap, calendar: SessionCalendar, now_ns: int) -> int:
+    """How long an open silence lasts by now, ns: what follows its session is another one's."""
+    number = number_of(gap.session_date)
+    return min(now_ns, calendar.end_of(number)) if calendar.is_session(number) else now_ns
 
 
 def _is_silence(gap: LedgerGap) -> bool:

@@ -191,14 +191,14 @@ def test_a_warehouse_that_stops_in_the_middle_ends_in_a_stated_result(
     assert record is not None
     from l2_platform.quality import completeness
 
-    load = completeness.load_gaps
+    load = completeness.gaps_now
 
     def killed(*arguments: Any, **options: Any) -> Any:
         # the process dies between two of the queries
         os.kill(record.pid, signal.SIGKILL)
         return load(*arguments, **options)
 
-    monkeypatch.setattr(completeness, "load_gaps", killed)
+    monkeypatch.setattr(completeness, "gaps_now", killed)
     verdict = judge_date(settings, number(DAY), SystemClock())
     assert (verdict.outcome, verdict.ok) == ("not_evaluated", False)
     assert "nothing was judged" in verdict.message

@@ -175,13 +175,13 @@ def test_a_warehouse_that_ends_in_the_middle_or_is_away_is_a_stated_result(
     assert record is not None
     from l2_platform.quality import report_queries
 
-    load = report_queries.load_gaps
+    load = report_queries.gaps_now
 
     def killed(*arguments: object, **options: object) -> object:
         os.kill(record.pid, signal.SIGKILL)
         return load(*arguments, **options)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(report_queries, "load_gaps", killed)
+    monkeypatch.setattr(report_queries, "gaps_now", killed)
     made, page = report(settings, number_of(CLEAN))
     assert made.verdict.word == "not evaluated"
     assert not made.facts.gaps.known

@@ -7,12 +7,13 @@ from l2_platform.quality.checks.rule import Check, Statement
 from l2_platform.quality.day import Day
 
 _LEDGER: Final = """
-SELECT stream, symbol, multiIf(explanation != '' OR repair_state IN ('repaired', 'nothing_to_repair') OR state = 'withdrawn', 0,
-                               seconds > {gap_s:Float64}, 2, 1) AS level,
+SELECT stream, symbol, multiIf(explanation != '' OR gap_id IN {halted:Array(String)} OR state = 'withdrawn'
+                               OR repair_state IN ('repaired', 'nothing_to_repair'), 0, seconds > {gap_s:Float64}, 2, 1) AS level,
        1 AS looked, level > 0 AS flagged, toUnixTimestamp64Nano(ledger.ts_from) AS ts_from, toUnixTimestamp64Nano(till) AS ts_to,
        seq_before AS seq_from, seq AS seq_to, (ts_to - ts_from) / 1e9 AS seconds, seconds AS value,
        concat(cause, if(repair_state = '', '', concat(', repair ', repair_state))) AS detail
-FROM (SELECT stream, arrayJoin(if(empty(symbols), [''], symbols)) AS symbol, explanation, repair_state, state, gaps.ts_from AS ts_from,
+FROM (SELECT stream, arrayJoin(if(empty(symbols), [''], symbols)) AS symbol, gap_id, explanation, repair_state, state,
+             gaps.ts_from AS ts_from,
              ifNull(gaps.ts_to, if({end_ns:Int64} > 0, fromUnixTimestamp64Nano({end_ns:Int64}, 'UTC'), gaps.ts_written)) AS till,
              seq_before, seq, cause
       FROM $database.gaps WHERE session_date = {day:Date} AND cause $causes ('silence', 'symbol_silence')) AS ledger"""
