@@ -47,7 +47,7 @@ def test_answers_are_exact_in_every_format(run: Run, tmp_path: Path) -> None:
 
 def test_errors_are_one_line(run: Run) -> None:
     for query, words in (
-        ("SELCT 1", "Syntax error: failed at position 1"), ("SELECT * FROM nope", "Tables: audit_runs, bars_1m, bars_1s, bars_5s, "),
+        ("SELCT 1", "Syntax error: failed at position 1"), ("SELECT * FROM nope", "Tables: audit_runs, bar_prints, bars_1m, bars_1s, "),
         ("DROP TABLE trades", "--write"), ("SELECT x FROM trades", "`x`"), ("", "empty"),
     ):  # fmt: skip
         done = run(query)

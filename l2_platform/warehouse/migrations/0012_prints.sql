@@ -62,6 +62,32 @@ LEFT JOIN (
 ON home.session_date = lone.session_date AND home.symbol = lone.symbol AND home.vendor = lone.vendor
 COMMENT 'Every print once: prints of repaired gaps stand in the live stream of their symbol, unless they came live after all';
 
+CREATE VIEW IF NOT EXISTS {database}.bar_prints
+(
+    stream LowCardinality(String) COMMENT 'Capture that the prints come from; its repaired gaps are in it',
+    session_date Date COMMENT 'Session of the print',
+    symbol LowCardinality(String) COMMENT 'Instrument as the feed names it',
+    source LowCardinality(String) COMMENT 'live, import or history: that of the stream',
+    seq UInt64 COMMENT 'Seq number of the line in the journal of the capture that the row comes from',
+    place UInt128 COMMENT 'Time of the print, ns, then seq: their order where a repair brought some of them',
+    mended Bool COMMENT 'A repair brought the print into a live stream',
+    ts_event Nullable(DateTime64(9, 'UTC')) COMMENT 'Time that the feed gives, UTC, ns; NULL where it gives none',
+    trade_date Date COMMENT 'Exchange date (New York) of ts_event; session_date where ts_event is NULL',
+    basis Enum8('none' = 0, 'last' = 67, 'extended' = 69, 'other' = 79, 'settle' = 83) COMMENT 'Basis for last',
+    price Decimal(18, 9) COMMENT 'Price of the print, exact, currency units',
+    size Int64 COMMENT 'Size of the print, shares or contracts',
+    day_volume Int64 COMMENT 'Volume of the day after the print, shares or contracts; -1 none'
+)
+AS
+SELECT
+    stream, session_date, symbol,
+    multiIf(endsWith(stream, '-history'), 'history', position(stream, '-import-') > 0, 'import', 'live') AS source,
+    seq, bitShiftLeft(toUInt128(toUnixTimestamp64Nano(ifNull(ts_event, ts_recv))), 64) + seq AS place,
+    prints.source = 'history' AND NOT endsWith(stream, '-history') AS mended,
+    ts_event, trade_date, basis, price, size, total_volume AS day_volume
+FROM {database}.prints AS prints
+COMMENT 'Every print once, with its place in a bar: what bars of every length are made of';
+
 CREATE OR REPLACE VIEW {database}.bars_1s
 (
     stream LowCardinality(String) COMMENT 'Capture that the prints come from; its repaired gaps are in it',
@@ -79,20 +105,14 @@ CREATE OR REPLACE VIEW {database}.bars_1s
 )
 AS
 SELECT
-    stream, session_date, symbol,
-    multiIf(endsWith(stream, '-history'), 'history', position(stream, '-import-') > 0, 'import', 'live') AS source,
+    stream, session_date, symbol, source,
     toDateTime(toStartOfSecond(assumeNotNull(ts_event)), 'UTC') AS ts_begin,
     if(max(mended), argMin(price, place), argMin(price, seq)) AS open, max(price) AS high, min(price) AS low,
     if(max(mended), argMax(price, place), argMax(price, seq)) AS close,
     sum(size) AS volume, if(max(mended), argMax(day_volume, place), argMax(day_volume, seq)) AS total_volume, count() AS trade_count
-FROM (
-    SELECT stream, session_date, symbol, seq, ts_event, price, size, total_volume AS day_volume,
-        source = 'history' AND NOT endsWith(stream, '-history') AS mended,
-        bitShiftLeft(toUInt128(toUnixTimestamp64Nano(ifNull(ts_event, ts_recv))), 64) + seq AS place
-    FROM {database}.prints
-    WHERE basis IN ('last', 'extended') AND ts_event IS NOT NULL
-)
-GROUP BY stream, session_date, symbol, ts_begin
+FROM {database}.bar_prints
+WHERE basis IN ('last', 'extended') AND ts_event IS NOT NULL
+GROUP BY stream, session_date, symbol, source, ts_begin
 COMMENT 'Second bars of every print once, by IQFeed\'s own rule (C and E prints), labelled by their begin';
 
 CREATE OR REPLACE VIEW {database}.bars_5s
@@ -112,20 +132,14 @@ CREATE OR REPLACE VIEW {database}.bars_5s
 )
 AS
 SELECT
-    stream, session_date, symbol,
-    multiIf(endsWith(stream, '-history'), 'history', position(stream, '-import-') > 0, 'import', 'live') AS source,
+    stream, session_date, symbol, source,
     toStartOfInterval(toDateTime(assumeNotNull(ts_event), 'UTC'), INTERVAL 5 SECOND) AS ts_begin,
     if(max(mended), argMin(price, place), argMin(price, seq)) AS open, max(price) AS high, min(price) AS low,
     if(max(mended), argMax(price, place), argMax(price, seq)) AS close,
     sum(size) AS volume, if(max(mended), argMax(day_volume, place), argMax(day_volume, seq)) AS total_volume, count() AS trade_count
-FROM (
-    SELECT stream, session_date, symbol, seq, ts_event, price, size, total_volume AS day_volume,
-        source = 'history' AND NOT endsWith(stream, '-history') AS mended,
-        bitShiftLeft(toUInt128(toUnixTimestamp64Nano(ifNull(ts_event, ts_recv))), 64) + seq AS place
-    FROM {database}.prints
-    WHERE basis IN ('last', 'extended') AND ts_event IS NOT NULL
-)
-GROUP BY stream, session_date, symbol, ts_begin
+FROM {database}.bar_prints
+WHERE basis IN ('last', 'extended') AND ts_event IS NOT NULL
+GROUP BY stream, session_date, symbol, source, ts_begin
 COMMENT 'Five-second bars of every print once, by IQFeed\'s own rule (C and E prints), labelled by their begin';
 
 CREATE OR REPLACE VIEW {database}.bars_1m
@@ -144,20 +158,14 @@ CREATE OR REPLACE VIEW {database}.bars_1m
 )
 AS
 SELECT
-    stream, session_date, symbol,
-    multiIf(endsWith(stream, '-history'), 'history', position(stream, '-import-') > 0, 'import', 'live') AS source,
+    stream, session_date, symbol, source,
     toStartOfMinute(assumeNotNull(ts_event)) AS ts_begin,
     if(max(mended), argMin(price, place), argMin(price, seq)) AS open, max(price) AS high, min(price) AS low,
     if(max(mended), argMax(price, place), argMax(price, seq)) AS close,
     sum(size) AS volume, count() AS trade_count
-FROM (
-    SELECT stream, session_date, symbol, seq, ts_event, price, size,
-        source = 'history' AND NOT endsWith(stream, '-history') AS mended,
-        bitShiftLeft(toUInt128(toUnixTimestamp64Nano(ifNull(ts_event, ts_recv))), 64) + seq AS place
-    FROM {database}.prints
-    WHERE basis IN ('last', 'extended') AND ts_event IS NOT NULL
-)
-GROUP BY stream, session_date, symbol, ts_begin
+FROM {database}.bar_prints
+WHERE basis IN ('last', 'extended') AND ts_event IS NOT NULL
+GROUP BY stream, session_date, symbol, source, ts_begin
 COMMENT 'Minute bars of every print once, by IQFeed\'s own rule (C and E prints), labelled by their begin';
 
 CREATE OR REPLACE VIEW {database}.bars_daily
@@ -176,20 +184,14 @@ CREATE OR REPLACE VIEW {database}.bars_daily
 )
 AS
 SELECT
-    stream, session_date, symbol,
-    multiIf(endsWith(stream, '-history'), 'history', position(stream, '-import-') > 0, 'import', 'live') AS source,
+    stream, session_date, symbol, source,
     trade_date,
     if(max(mended), argMinIf(price, place, basis = 'last'), argMinIf(price, seq, basis = 'last')) AS open,
     maxIf(price, basis = 'last') AS high, minIf(price, basis = 'last') AS low,
     if(max(mended), argMaxIf(price, place, basis = 'last'), argMaxIf(price, seq, basis = 'last')) AS close,
     sum(size) AS volume, count() AS trade_count
-FROM (
-    SELECT stream, session_date, symbol, seq, trade_date, price, size, basis,
-        source = 'history' AND NOT endsWith(stream, '-history') AS mended,
-        bitShiftLeft(toUInt128(toUnixTimestamp64Nano(ifNull(ts_event, ts_recv))), 64) + seq AS place
-    FROM {database}.prints
-    WHERE basis IN ('last', 'extended', 'other')
-)
-GROUP BY stream, session_date, symbol, trade_date
+FROM {database}.bar_prints
+WHERE basis IN ('last', 'extended', 'other')
+GROUP BY stream, session_date, symbol, source, trade_date
 HAVING countIf(basis = 'last') > 0
 COMMENT 'Daily bars of every print once, by IQFeed\'s own rule: prices of C prints, volume of C, E and O prints';
