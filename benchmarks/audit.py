@@ -3,15 +3,13 @@
 What does not belong here: whether checks find what is wrong (tests/integration/test_checks.py).
 """
 
-import threading
 from datetime import date
 
 from clickhouse_connect.driver.client import Client
 
 from benchmarks.figure import Context, Result, Row, Target, figure
-from benchmarks.store import process_of, rows_of_query, warehouse
+from benchmarks.store import Highest, process_of, rows_of_query, warehouse
 from l2_platform.quality.audit import audit_date
-from l2_platform.settings import Settings
 
 DAY = date(2026, 3, 6)
 PARTS = {"depth_updates": 0.60, "quotes": 0.25, "book_snapshots": 0.10, "trades": 0.05}
@@ -55,7 +53,7 @@ def audit(ctx: Context) -> Result:
         for table, share in PARTS.items():
             total += _fill(client, table, round(wanted * share), symbols)
         filled = process_of(settings).memory_info().rss
-        with _Highest(settings) as highest:
+        with Highest(process_of(settings)) as highest:
             began = ctx.clock.monotonic_ns()
             result = audit_date(settings, DAY, ctx.clock)
             seconds = (ctx.clock.monotonic_ns() - began) / 1e9
@@ -93,25 +91,3 @@ def _fill(client: Client, table: str, rows: int, symbols: int) -> int:
                 FROM numbers({first}, {min(CHUNK_ROWS, rows - first)})
             ) SETTINGS async_insert = 0""")
     return rows
-
-
-class _Highest:
-    """Greatest resident size of the warehouse's process while the block runs, bytes."""
-
-    def __init__(self, settings: Settings) -> None:
-        self.bytes = 0
-        self._process = process_of(settings)
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._watch)
-
-    def __enter__(self) -> "_Highest":
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._ended.set()
-        self._thread.join()
-
-    def _watch(self) -> None:
-        while not self._ended.wait(0.1):
-            self.bytes = max(self.bytes, self._process.memory_info().rss)

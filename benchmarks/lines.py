@@ -4,7 +4,7 @@ The lines are those of the platform's simulator (orders rest, are changed, delet
 quiet), without its pace and sockets. What does not belong here: timing.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -131,6 +131,16 @@ class GeneratedMarket:
         """The next `count` Level 1 lines."""
         return self._take(count, depth=False)
 
+    def seconds(self) -> Iterator[tuple[Lines, Lines]]:
+        """Depth and Level 1 lines of one second after the other, without end, none left out; in bounded memory."""
+        while True:
+            depth, level1 = _Collector(self._layout), _Collector(self._layout)
+            before = self._live.until
+            self._live.advance(before + SECOND_NS, depth, level1)
+            self._now = self._live.until
+            parts = [[(batch, before, self._now) for batch in service.take()] for service in (depth, level1)]
+            yield _joined(parts[0]), _joined(parts[1])
+
     def _take(self, count: int, *, depth: bool) -> Lines:
         batches: list[tuple[LineBatch, int, int]] = []
         wanted, ignored = _Collector(self._layout), _Collector(None)
@@ -142,12 +152,7 @@ class GeneratedMarket:
             for batch in wanted.take():
                 batches.append((batch, before, self._now))
                 held += len(batch.ends)
-        offset, ends, stamps = 0, [], []
-        for batch, begin, end in batches:
-            ends.append(batch.ends + offset)
-            stamps.append(np.linspace(begin, end, len(batch.ends), endpoint=False).astype(np.int64))
-            offset += len(batch.data)
-        return Lines(b"".join(batch.data for batch, _, _ in batches), np.concatenate(ends), np.concatenate(stamps)).head(count)
+        return _joined(batches).head(count)
 
     @property
     def layout(self) -> Layout:
@@ -179,6 +184,17 @@ class _Collector:
         """What came since the last call."""
         held, self._held = self._held, []
         return held
+
+
+def _joined(batches: Sequence[tuple[LineBatch, int, int]]) -> Lines:
+    """Batches with the time that each spans, as one, its lines evenly spread."""
+    offset = 0
+    ends, stamps = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
+    for batch, begin, end in batches:
+        ends.append(batch.ends + offset)
+        stamps.append(np.linspace(begin, end, len(batch.ends), endpoint=False).astype(np.int64))
+        offset += len(batch.data)
+    return Lines(b"".join(batch.data for batch, _, _ in batches), np.concatenate(ends), np.concatenate(stamps))
 
 
 def _lines(data: bytes, ts: int) -> Lines:

@@ -12,6 +12,7 @@ from typing import Any
 from benchmarks.figure import Context, Result, Row, Spread, Target, figure
 from benchmarks.lines import SESSION_DATE, GeneratedMarket
 from benchmarks.stack import free_base
+from benchmarks.store import share_kernels
 from l2_platform.errors import L2Error
 from l2_platform.feeds.iqfeed.simulator.control import ask
 from l2_platform.journal.writer import JournalWriter
@@ -36,7 +37,7 @@ def replay(ctx: Context) -> Result:
     passes = int(ctx.options.get("passes", str(ctx.pick(1, 3))))
     market = GeneratedMarket(symbols, rate=2 * RATE)
     settings = Settings(home=ctx.scratch / "home", ports={"base": free_base()})
-    _share_kernels(settings)
+    share_kernels(settings)
     warm()
     kept = market.depth(int(RATE * seconds * 10))
     span_s = _record(settings, kept, ctx)
@@ -67,14 +68,6 @@ def replay(ctx: Context) -> Result:
         limit="Speed 1 and 10: pauses of the machine itself (columns \"machine\") and the interpreter's work a frame (about 60 µs); "
         "max: the socket and the client.",
     )  # fmt: skip
-
-
-def _share_kernels(settings: Settings) -> None:
-    """Use the kernels that this process uses."""
-    folder = os.environ.get("NUMBA_CACHE_DIR")
-    if folder:
-        settings.cache_dir.mkdir(parents=True)
-        (settings.cache_dir / "numba").symlink_to(Path(folder).parent, target_is_directory=True)
 
 
 def _record(settings: Settings, kept: Any, ctx: Context) -> float:

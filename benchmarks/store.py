@@ -3,8 +3,11 @@
 What does not belong here: what is inserted, what is measured.
 """
 
+import os
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -41,6 +44,14 @@ def warehouse(ctx: Context) -> Iterator[tuple[Settings, ClickHouseSink, Client]]
                 process.wait(60)
 
 
+def share_kernels(settings: Settings) -> None:
+    """Let processes of this home use the kernels that this process compiled."""
+    folder = os.environ.get("NUMBA_CACHE_DIR")
+    if folder:
+        settings.cache_dir.mkdir(parents=True, exist_ok=True)
+        (settings.cache_dir / "numba").symlink_to(Path(folder).parent, target_is_directory=True)
+
+
 def process_of(settings: Settings) -> psutil.Process:
     """The warehouse's process."""
     record = read_record(record_path(settings))
@@ -51,3 +62,26 @@ def process_of(settings: Settings) -> psutil.Process:
 def rows_of_query(client: Client, sql: str, **parameters: Any) -> list[tuple[Any, ...]]:
     """All rows of a query."""
     return [tuple(row) for row in client.query(sql, parameters=parameters).result_rows]
+
+
+class Highest:
+    """Greatest resident size of a process while the block runs, bytes; looked at every 100 ms, to its end if that comes first."""
+
+    def __init__(self, process: psutil.Process) -> None:
+        self.bytes = 0
+        self._process = process
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._watch)
+
+    def __enter__(self) -> "Highest":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        with suppress(psutil.NoSuchProcess):
+            while not self._ended.wait(0.1):
+                self.bytes = max(self.bytes, self._process.memory_info().rss)
