@@ -42,7 +42,8 @@ def build_gap_repairs_asset(partitions: dg.DailyPartitionsDefinition, deps: list
         name="gap_repairs",
         description=(
             "Gaps of a session date filled from the vendor's history (job `repair_gaps`): replies into the journal, then trades that live "
-            "rows do not have, beside them, as stream iqfeed-ticks-repair-history. Sensor `repair_closed_gaps` asks for it when a gap has "
+            "rows do not have, beside them, as stream iqfeed-ticks-repair-history; where ticks are too old, minute bars (history_bars). "
+            "Sensor `repair_closed_gaps` asks for it when a gap has "
             "ended, also while the date runs. Depth and quotes have no history: column residual says what stays missing. When red: the "
             "table says why; mend that (mostly: log IQConnect in), then materialize the date again with `everything`."
         ),

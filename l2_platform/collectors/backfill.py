@@ -24,6 +24,7 @@ from l2_platform.delivery.warm import warm_kernels
 from l2_platform.errors import InputError, SinkUnavailable
 from l2_platform.feeds.iqfeed.lookup import check_reachable
 from l2_platform.feeds.iqfeed.lookup_protocol import history_request
+from l2_platform.feeds.iqfeed.reply_file import has_bars
 from l2_platform.journal.appending import Piece, append_finished_segment, close_date, contexts_of_date
 from l2_platform.market.sessions import load_calendar
 from l2_platform.monitoring.leases import date_lease
@@ -73,10 +74,11 @@ class BackfillResult:
 
 def backfill_date(
     session_date: int, symbols: Sequence[str], settings: Settings, clock: Clock, progress: Progress = lambda *_: None,
-    kind: History = TICKS,
+    kind: History = TICKS, seconds: float | None = None,
 ) -> BackfillResult:  # fmt: skip
     """Fetch, journal and deliver one kind of history of a session date (YYYYMMDD); no symbols = those of the symbols file.
 
+    `seconds`: symbols that are not asked for by then fail; None = however long it takes.
     A symbol that fails is in the result and does not stop the others. InputError for a date that cannot be filled, DateBusy when it is
     being changed, FeedError when the vendor is away, SinkUnavailable, JournalUnwritable or L2Error when the disk refuses: what was
     fetched stays, and the same call goes on from there.
@@ -96,7 +98,7 @@ def backfill_date(
         folder = settings.run_dir / "backfill" / kind.folder(session_date)
         if wanted:
             check_reachable(settings.feed, settings.lookup, settings.ports.lookup, clock)
-            _fetch(wanted, folder, session_date, kind, result, names, settings, clock, progress)
+            _fetch(wanted, folder, session_date, kind, result, names, settings, clock, progress, seconds)
         shutil.rmtree(folder, ignore_errors=True)
         if close_date(settings.journal_dir, kind.stream, session_date) is not None:
             result.rows = {name: deliver_history(name, session_date, settings, clock, kind.stream) for name in sinks}
@@ -222,23 +224,32 @@ def _check_sinks(sinks: list[str], settings: Settings) -> None:
 
 def _fetch(
     wanted: list[str], folder: Path, session_date: int, kind: History, result: BackfillResult, names: list[str], settings: Settings,
-    clock: Clock, progress: Progress,
+    clock: Clock, progress: Progress, seconds: float | None,
 ) -> None:  # fmt: skip
     """Fetch the symbols and put their replies into the journal, some at a time."""
     calendar = load_calendar(settings.calendar_name, settings.session.roll_margin_s)
     span = kind.span(calendar, session_date)
     gathered: list[Fetched] = []
-    with Fetcher(folder, *span, settings, clock, word=kind.word, parameters=kind.parameters) as fetcher:
+    with Fetcher(folder, *span, settings, clock, word=kind.word, parameters=kind.parameters, seconds=seconds) as fetcher:
         try:
-            for item in fetcher.fetch(wanted):
+            for fetched in fetcher.fetch(wanted):
+                item = _readable(fetched, kind)
                 if item.file is not None:
                     gathered.append(item)
                 state = "fetched" if item.outcome == "data" else item.outcome
                 _note(result, SymbolResult(item.symbol, state, item.lines, item.message), names, progress)
-                if sum(fetched.file.stat().st_size for fetched in gathered if fetched.file) >= settings.lookup.commit_bytes:
+                if sum(one.file.stat().st_size for one in gathered if one.file) >= settings.lookup.commit_bytes:
                     _commit(gathered, session_date, kind, settings, span)
         finally:
             _commit(gathered, session_date, kind, settings, span)
+
+
+def _readable(item: Fetched, kind: History) -> Fetched:
+    """The same, or failed when no line of a reply with bars is one: in the journal it would never be asked for again."""
+    if item.file is None or not kind.interval_s or has_bars(item.file, item.symbol, kind.interval_s):
+        return item
+    item.file.unlink()
+    return Fetched(item.symbol, "failed", message=f"none of the {item.lines:,} lines of its reply can be read as a bar")
 
 
 def _note(result: BackfillResult, item: SymbolResult, names: list[str], progress: Progress) -> None:

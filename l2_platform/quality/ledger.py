@@ -63,6 +63,11 @@ class LedgerGap:
     version: int
     ts_written: int
 
+    @property
+    def has_bars(self) -> bool:
+        """The vendor's bars are stored in place of prints that it has no more (request HIT)."""
+        return bool(self.rows_recovered) and self.repair_source.endswith(" HIT")
+
     def seconds(self, now_ns: int) -> float:
         """Length, s; an open gap lasts until `now_ns`."""
         return max(0.0, ((now_ns if self.ts_to is None else self.ts_to) - self.ts_from) / 1e9)

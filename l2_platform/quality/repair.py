@@ -3,7 +3,8 @@
 Replies go into stream `iqfeed-ticks-repair-history`, which has partitions of its own: live rows of the same symbol and date are written
 meanwhile, and never touched. In front of each reply a control frame says which of its lines are rows: those whose prints no live row
 has. So the journal alone makes the same rows again, and a repair that is made twice, or killed anywhere and made again, brings no print
-twice. What does not belong here: what is to be done (repair_plan), which prints are missing (repair_prints), finding gaps (delivery).
+twice. A gap older than the vendor's ticks gets its minute bars (repair_bars). What does not belong here: what is to be done
+(repair_plan), which prints are missing (repair_prints), finding gaps (delivery).
 """
 
 import shutil
@@ -21,14 +22,15 @@ from l2_platform.collectors.backfill import deliver_history
 from l2_platform.collectors.fetching import Fetched, Fetcher, reply_frames
 from l2_platform.delivery.delivery import enabled_sinks
 from l2_platform.delivery.pipeline import HISTORY_REPLY
-from l2_platform.errors import InputError, L2Error, WarehouseError
+from l2_platform.errors import DateBusy, InputError, L2Error, WarehouseError
 from l2_platform.feeds.iqfeed.lookup import check_reachable
 from l2_platform.journal.appending import Piece, append_finished_segment, close_date, contexts_of_date
 from l2_platform.market.sessions import load_calendar
 from l2_platform.monitoring.changed_dates import note_change
 from l2_platform.monitoring.leases import date_lease
 from l2_platform.quality.ledger import LedgerGap, RepairState, append_version, load_gaps
-from l2_platform.quality.repair_plan import Found, Plan, attempts_of, concerns, is_due, judge, plan_of
+from l2_platform.quality.repair_bars import BARS, bars_found, fetch_bars, unreadable
+from l2_platform.quality.repair_plan import BarsFound, Found, Plan, attempts_of, concerns, is_due, judge, plan_of
 from l2_platform.quality.repair_prints import choose, line_ranges, read_reply
 from l2_platform.quality.repair_rows import missing_ids, rows_of, stored_prints, symbols_of, wait_for_live_rows
 from l2_platform.quality.silence import explain_unattended
@@ -144,7 +146,6 @@ class _Journaled:
     """Of this attempt, like all that follows."""
     by_time: set[str] = field(default_factory=set)
     bad: int = 0
-    bars: int = 0
 
 
 class _Repair:
@@ -169,7 +170,8 @@ class _Repair:
             return self._result("", 0, self._plan.reason, "nothing can be done")
         symbols = symbols_of(self._client, self._settings, self._gap)
         first, last = self._plan.span
-        text = f"{self._plan.word} of {len(symbols):,} symbols from {first} to {last} (New York)"
+        when = f"from {first} to {last} (New York)" if self._plan.step == "ticks" else "of the whole session"
+        text = f"{self._plan.word} of {len(symbols):,} symbols {when}"
         return self._result("", 0, "", f"{text}; {self._plan.reason}" if self._plan.reason else text)
 
     def run(self) -> RepairResult:
@@ -178,22 +180,31 @@ class _Repair:
             return self._record("impossible", 0, self._plan.reason, self._plan.reason, final=True)
         try:
             found = self._fill()
+        except DateBusy:
+            # somebody else is bringing bars of the date: nothing was tried
+            raise
         except L2Error as error:
             # whatever part refuses: what was fetched stays, and the ledger says why it is not whole
             asked = max(len(self._symbols), 1)
-            kept = self._journaled().kept
-            found = Found(asked=asked, failed=asked, recovered=kept, missing=0, uncounted=0, bad_lines=0, message=error.message)
+            bars = self._bars()
+            kept = self._journaled().kept + (bars.bars if bars else 0)
+            found = Found(
+                asked=asked, failed=asked, recovered=kept, missing=0, uncounted=0, bad_lines=0, bars=bars, message=error.message
+            )
         state, residual, final = judge(self._plan, found)
         message = found.message or f"{found.asked:,} symbols asked, {found.recovered:,} rows"
         return self._record(state, found.recovered, residual, message, final=final)
 
     def _fill(self) -> Found:
         gap, settings, plan = self._gap, self._settings, self._plan
-        check_reachable(settings.feed, settings.lookup, settings.ports.lookup, self._clock)
+        if plan.step == "ticks":
+            check_reachable(settings.feed, settings.lookup, settings.ports.lookup, self._clock)
         wait_for_live_rows(self._client, settings, self._clock, gap, plan.end + int(settings.repair.settle_s * NS))
         self._symbols = symbols_of(self._client, settings, gap)
         if not self._symbols:
             raise InputError(f"nobody knows which symbols {gap.stream} watched: neither its journal nor the symbols file tells")
+        if plan.step == "bars":
+            return self._fill_bars()
         self._fetch([name for name in self._symbols if name not in self._journaled().symbols])
         deliver_repairs(settings, self._date, self._clock)
         done = self._journaled()
@@ -204,8 +215,27 @@ class _Repair:
         return Found(
             asked=len(self._symbols), failed=len(self._failures), recovered=done.kept,
             missing=missing_ids(self._client, settings, gap, self._symbols, self._window), uncounted=len(done.by_time),
-            bad_lines=done.bad, bars=done.bars, message=message,
+            bad_lines=done.bad, message=message,
         )  # fmt: skip
+
+    def _fill_bars(self) -> Found:
+        """Prints are gone: the vendor's bars, and what of their volume no print has."""
+        client, settings, gap = self._client, self._settings, self._gap
+        failures = fetch_bars(settings, self._date, self._symbols, self._clock, lambda *done: self._progress(gap.gap_id, *done))
+        bars = self._bars()
+        assert bars is not None
+        message = next(iter(failures.values()), f"{len(self._symbols):,} symbols asked, {bars.bars:,} bars are rows of history_bars")
+        return Found(
+            asked=len(self._symbols), failed=len(failures), recovered=self._journaled().kept + bars.bars,
+            missing=missing_ids(client, settings, gap, self._symbols, self._window), uncounted=0,
+            bad_lines=unreadable(client, settings, gap), bars=bars, message=message,
+        )  # fmt: skip
+
+    def _bars(self) -> BarsFound | None:
+        """What is stored of them; None when ticks are asked for."""
+        if self._plan.step == "ticks":
+            return None
+        return bars_found(self._client, self._settings, self._gap, self._symbols, self._window)
 
     @property
     def _window(self) -> tuple[int, int]:
@@ -215,11 +245,7 @@ class _Repair:
         """Ask for the symbols and put the replies into the journal, some at a time."""
         folder = self._settings.run_dir / "repair" / f"{self._gap.gap_id}-{self._plan.begin}-{self._plan.end}"
         bounds, gathered = self._settings.repair, list[Fetched]()
-        fetcher = Fetcher(
-            folder, *self._plan.span, self._settings, self._clock, word=self._plan.word, parameters=self._plan.parameters,
-            seconds=bounds.gap_s_max,
-        )  # fmt: skip
-        with fetcher:
+        with Fetcher(folder, *self._plan.span, self._settings, self._clock, seconds=bounds.gap_s_max) as fetcher:
             try:
                 for number, item in enumerate(fetcher.fetch(wanted), 1):
                     if item.file is not None:
@@ -241,7 +267,7 @@ class _Repair:
         ready = sorted(gathered, key=lambda item: item.symbol)
         names = [item.symbol for item in ready]
         stored = stored_prints(self._client, self._settings, self._gap, names, self._window)
-        notes: dict[str, Any] = {"gap_id": self._gap.gap_id, "version": self._gap.version, "kept": 0, "by_time": [], "bad": 0, "bars": 0}
+        notes: dict[str, Any] = {"gap_id": self._gap.gap_id, "version": self._gap.version, "kept": 0, "by_time": [], "bad": 0}
         replies: list[tuple[Fetched, list[list[int]]]] = []
         for item in ready:
             reply = read_reply(_file_of(item), item.symbol)
@@ -249,10 +275,9 @@ class _Repair:
             replies.append((item, line_ranges(reply.line[choice.rows])))
             notes["kept"] += int(choice.rows.sum())
             notes["bad"] += reply.bad
-            notes["bars"] += reply.bars
             notes["by_time"] += [] if choice.by_id else [item.symbol]
         context = {"protocol": self._settings.feed.protocol, "symbols": names, "repair": notes}
-        if notes["kept"] or notes["bars"]:
+        if notes["kept"]:
             note_change(self._settings.run_dir, self._date, self._clock.now_ns())
         append_finished_segment(
             self._settings.journal_dir, STREAM, self._date, self._pieces(replies), context=context, calendar=self._settings.calendar_name
@@ -283,7 +308,7 @@ class _Repair:
             if notes.get("version") == self._gap.version:
                 found.symbols |= names
                 found.by_time |= set(notes["by_time"])
-                found.bad, found.bars = found.bad + int(notes["bad"]), found.bars + int(notes["bars"])
+                found.bad += int(notes["bad"])
         return found
 
     def _not_stored(self) -> int:
@@ -296,7 +321,8 @@ class _Repair:
         result = self._result(state, rows, residual, message)
         told = {
             "attempts": attempts_of(self._gap).count + 1, "at": self._clock.now_ns(), "final": final, "message": message,
-            "symbols": len(self._symbols), "seconds": result.seconds, "stream": STREAM,
+            "symbols": len(self._symbols), "seconds": result.seconds,
+            "stream": BARS.stream if self._plan.step == "bars" else STREAM,
         }  # fmt: skip
         append_version(
             self._client, self._settings.clickhouse.database, self._gap.gap_id, self._clock,

@@ -1,7 +1,7 @@
 """What can be done for a gap, and when it is its turn: pure decisions.
 
-A gap of Level 1 data is repaired from the vendor's ticks; where those are too old its bars are kept in the journal. Depth has no
-history. What does not belong here: asking the vendor, the ledger, clocks.
+A gap of Level 1 data is repaired from the vendor's ticks; where those are too old its minute bars are stored. Depth has no history.
+ What does not belong here: asking the vendor, the ledger, clocks.
 """
 
 from dataclasses import dataclass
@@ -30,9 +30,9 @@ class Plan:
 
     step: Step
     begin: int
-    """Prints from here on are asked for, ns UTC; a whole second."""
+    """Prints from here on are looked for, ns UTC; a whole second, of bars a whole minute."""
     end: int
-    """The last ns that is asked for; prints of its second are in the reply."""
+    """The last ns; prints of its second are in the reply. Bars are asked for of the whole session."""
     reason: str = ""
     """Why nothing can be done, or why bars only."""
 
@@ -40,11 +40,6 @@ class Plan:
     def word(self) -> str:
         """The vendor's request."""
         return "HTT" if self.step == "ticks" else "HIT"
-
-    @property
-    def parameters(self) -> dict[str, str | int]:
-        """What the request has beside its span."""
-        return {} if self.step == "ticks" else {"interval": BAR_S, "kind": "s", "label": 1}
 
     @property
     def span(self) -> tuple[str, str]:
@@ -125,6 +120,16 @@ def plan_of(
 
 
 @dataclass(frozen=True, slots=True)
+class BarsFound:
+    """The vendor's bars of the minutes of a gap, in numbers; volumes in shares or contracts."""
+
+    bars: int
+    volume: int
+    lost: int
+    """Volume of these bars that no stored print has."""
+
+
+@dataclass(frozen=True, slots=True)
 class Found:
     """What a repair of a gap came to, in numbers."""
 
@@ -140,8 +145,8 @@ class Found:
     """Symbols whose counters say nothing: what lies within the margin of the bounds cannot be told apart."""
     bad_lines: int
     """Lines of replies that could not be read."""
-    bars: int = 0
-    """Bars that went into the journal."""
+    bars: BarsFound | None = None
+    """What the vendor's bars say, where they are all that can be had."""
     message: str = ""
     """Why symbols failed."""
 
@@ -158,12 +163,20 @@ def judge(plan: Plan, found: Found) -> tuple[RepairState, str, bool]:
     if found.uncounted:
         left.append(f"TickIDs of {found.uncounted:,} symbols do not count: prints at the bounds of the gap may be missing")
     if plan.step == "bars":
-        left.append(f"{plan.reason}; {found.bars:,} are in the journal, none is a row")
-    again = bool(found.failed or found.missing or found.bad_lines)
+        left.append(f"{plan.reason}; {_bars_text(found.bars)}")
+    # prints do not come back with bars, and what is in the journal of them is not asked for again
+    again = bool(found.failed or (plan.step == "ticks" and (found.missing or found.bad_lines)))
     residual = "; ".join([*left, NO_QUOTES])
     if found.asked and found.failed == found.asked and not found.recovered:
         return "failed", residual, False
     if left:
-        nothing = found.bad_lines and not (found.recovered or found.missing or found.uncounted or found.bars)
+        nothing = found.bad_lines and not (found.recovered or found.missing or found.uncounted or plan.step == "bars")
         return ("failed" if nothing else "partial"), residual, not again
     return ("repaired" if found.recovered else "nothing_to_repair"), residual, True
+
+
+def _bars_text(found: BarsFound | None) -> str:
+    if found is None or not found.bars:
+        return "the vendor has none of these minutes"
+    told = f"{found.bars:,} bars of its minutes are rows of history_bars"
+    return f"{told}, {found.lost:,} of their volume of {found.volume:,} have no stored print"

@@ -5,19 +5,17 @@ prints, only those strictly inside the gap count, and none that is stored alread
 from (repair_rows), what becomes of the lines (repair).
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
-from l2_platform.feeds.iqfeed.decode_history import HistoryDecoder
-from l2_platform.market.events import Int32, Int64, Level1Kind, UInt8, UInt32, UInt64
-from l2_platform.market.instruments import SymbolTable
+from l2_platform.feeds.iqfeed.reply_file import decode_reply
+from l2_platform.market.events import Int32, Int64, Level1Kind, UInt64
 from l2_platform.market.timezone import new_york_offsets
 
-READ_BYTES: Final = 4 << 20
 DAY_NS: Final = 86_400 * 10**9
 SAME_NS: Final = 1_000_000
 """Live and history tell the time of a print within this, ns."""
@@ -65,51 +63,23 @@ class Reply:
     prints: Prints
     line: Int64
     """Number of the line of each print, from 1."""
-    bars: int
     bad: int
-    """Lines that are neither a tick, a bar nor the end."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Lines:
-    """Bytes as a block of one frame."""
-
-    buffer: UInt8
-    frame_start: Int64
-    frame_seq: UInt64
-    frame_count: UInt32
-    frame_ts: Int64
-    frame_flags: UInt8 = field(default_factory=lambda: np.zeros(1, np.uint8))
-    frame_conn: UInt32 = field(default_factory=lambda: np.zeros(1, np.uint32))
-    session_date: int = 0
+    """Lines that are neither a tick nor the end."""
 
 
 def read_reply(file: Path, symbol: str) -> Reply:
     """Decode a reply as the delivery will."""
-    decoder = HistoryDecoder(SymbolTable(), symbol)
     parts: list[Prints] = []
     numbers: list[Int64] = []
-    first = 1
-    bars = bad = 0
-    with file.open("rb") as source:
-        while data := source.read(READ_BYTES):
-            data += source.readline() if not data.endswith(b"\n") else b""
-            count = data.count(b"\n")
-            batch = decoder.decode(
-                _Lines(
-                    np.frombuffer(data, np.uint8), np.array([0, len(data)], np.int64), np.array([first], np.uint64),
-                    np.array([count], np.uint32), np.zeros(1, np.int64),
-                )
-            )  # fmt: skip
-            ticks = batch.kind == Level1Kind.HISTORY_TICK
-            bars += int((batch.kind == Level1Kind.HISTORY_BAR).sum())
-            bad += int((~ticks & (batch.kind != Level1Kind.HISTORY_BAR) & (batch.kind != Level1Kind.END)).sum())
-            center: Int32 = batch.market_center[ticks]
-            parts.append(Prints(batch.ts_trade[ticks], center.astype(np.int64), batch.tick_id[ticks], batch.size[ticks]))
-            numbers.append(batch.seq[ticks].astype(np.int64))
-            first += count
+    bad = 0
+    for batch in decode_reply(file, symbol):
+        ticks = batch.kind == Level1Kind.HISTORY_TICK
+        bad += int((~ticks & (batch.kind != Level1Kind.END)).sum())
+        center: Int32 = batch.market_center[ticks]
+        parts.append(Prints(batch.ts_trade[ticks], center.astype(np.int64), batch.tick_id[ticks], batch.size[ticks]))
+        numbers.append(batch.seq[ticks].astype(np.int64))
     columns = [np.concatenate([getattr(part, name) for part in [no_prints(), *parts]]) for name in ("ts", "center", "tick_id", "size")]
-    return Reply(Prints(*columns), np.concatenate([np.zeros(0, np.int64), *numbers]), bars, bad)
+    return Reply(Prints(*columns), np.concatenate([np.zeros(0, np.int64), *numbers]), bad)
 
 
 @dataclass(frozen=True, slots=True)

@@ -97,11 +97,11 @@ class TimeLost:
         """Set the times of a symbol."""
         own = self._of_one.get(facts.symbol)
         measured = self._usual if own is None else self._measure([*self._of_all, *own])
-        facts.gaps, facts.gap_s, facts.explained_s, facts.repaired_s, told_s, facts.dark_s = measured
+        facts.gaps, facts.gap_s, facts.explained_s, facts.repaired_s, told_s, facts.bars_s, facts.dark_s = measured
         facts.unexplained_s = round(told_s + facts.dark_s, 6)
 
-    def _measure(self, gaps: Sequence[LedgerGap]) -> tuple[int, float, float, float, float, float]:
-        """Number, time, explained, repaired and unexplained time, dark time that no gap tells of."""
+    def _measure(self, gaps: Sequence[LedgerGap]) -> tuple[int, float, float, float, float, float, float]:
+        """Number, time, explained, repaired and unexplained time, that of bars in it, dark time that no gap tells of."""
         spans = {gap.gap_id: self._inside(gap) for gap in gaps}
         short = {gap.gap_id for gap in gaps if gap.seconds(self._now) <= self._bounds.gap_s}
         if seconds(union(span for name in short for span in spans[name])) <= self._bounds.gap_short_s:
@@ -111,12 +111,14 @@ class TimeLost:
         lost = union(
             span for gap in gaps if not gap.explanation and gap.repair_state not in REPAIRED for span in spans[gap.gap_id]
         )
+        barred = union(span for gap in gaps if gap.has_bars for span in spans[gap.gap_id])
         repaired = union(span for gap in gaps if not gap.explanation and gap.repair_state in REPAIRED for span in spans[gap.gap_id])
         whole = union(span for found in spans.values() for span in found)
         told = without(lost, explained)
         return (
             sum(bool(found) for found in spans.values()), seconds(whole), seconds(explained),
-            seconds(without(without(repaired, told), explained)), seconds(told), seconds(without(self._dark, whole)),
+            seconds(without(without(repaired, told), explained)), seconds(told),
+            seconds(common(union(told), barred)), seconds(without(self._dark, whole)),
         )  # fmt: skip
 
     def _inside(self, gap: LedgerGap) -> list[Span]:

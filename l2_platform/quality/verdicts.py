@@ -45,6 +45,8 @@ class SymbolFacts:
     explained_s: float = 0.0
     repaired_s: float = 0.0
     unexplained_s: float = 0.0
+    bars_s: float = 0.0
+    """Part of `unexplained_s`: the vendor's minute bars are all that could be had of it."""
     dark_s: float = 0.0
     """Part of `unexplained_s`: minutes without a row of any symbol, and no gap that tells of them."""
     book_good_s: float = 0.0
@@ -198,6 +200,8 @@ def _notes(facts: SymbolFacts, bounds: CompletenessSettings, channels: Sequence[
     found = []
     if facts.explained_s:
         found.append(f"{facts.explained_s:,.1f} s without data are explained")
+    if facts.bars_s:
+        found.append(f"of {facts.bars_s:,.1f} s of gaps there are minute bars of the vendor in place of prints (history_bars)")
     if "level1" in channels and not facts.trades and not facts.rows_history:
         found.append("no print")
     elif facts.centres_not_counting:

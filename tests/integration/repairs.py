@@ -35,11 +35,13 @@ _GAPS = iter(range(1, 10_000))
 class Market:
     """Prints of a minute some time before now, a gap in the middle, live rows of the rest, and the ledger's row."""
 
-    def __init__(self, settings: Settings, client: Client, *, ids_from: int = 1, symbols: tuple[str, ...] = SYMBOLS) -> None:
+    def __init__(
+        self, settings: Settings, client: Client, *, ids_from: int = 1, symbols: tuple[str, ...] = SYMBOLS, days_ago: int = 0
+    ) -> None:
         number = next(_GAPS)
         self.settings, self.client, self.gap_id = settings, client, f"gap{number:04d}"
         # each market in a minute of its own, far enough from midnight of both zones
-        noon = CLOCK.now_ns() // (86_400 * NS) * 86_400 * NS - 12 * 3600 * NS
+        noon = CLOCK.now_ns() // (86_400 * NS) * 86_400 * NS - (12 + 24 * days_ago) * 3600 * NS
         self.start = noon + 120 * NS * number
         self.gap = self.start + 20 * NS + 3000, self.start + 40 * NS + 5000
         self.day = datetime.fromtimestamp(self.start // NS, UTC).date()
@@ -103,6 +105,6 @@ class Market:
     def versions(self) -> list[LedgerGap]:
         return load_versions(self.client, "l2", self.gap_id)
 
-    def journal(self) -> bytes:
-        folder = self.settings.journal_dir / STREAM / str(self.date)
+    def journal(self, stream: str = STREAM) -> bytes:
+        folder = self.settings.journal_dir / stream / str(self.date)
         return b"".join(path.read_bytes() for path in sorted(folder.glob("*.l2j")))

@@ -7,7 +7,6 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -27,7 +26,7 @@ from l2_platform.replay.rebuild import RebuildRequest, rebuild_date
 from tests.integration.homes import L2, Home
 from tests.integration.repairs import CLOCK, NS, Market, repair_home
 from tests.integration.stored import LIVE, warehouse
-from tests.integration.vendors import Tick, history_of, leaves, shake, vendor
+from tests.integration.vendors import Tick, history_of, leaves, vendor
 
 pytestmark = pytest.mark.integration
 
@@ -152,31 +151,6 @@ def test_a_silence_in_which_nothing_was_printed(market: Market) -> None:
     with vendor(market.settings, history_of({})):
         result = market.repair()
     assert (result.state, result.rows_recovered) == ("nothing_to_repair", 0)
-
-
-def test_older_than_the_vendors_ticks_leaves_bars_in_the_journal(market: Market) -> None:
-    market.put()
-    old = market.settings.model_copy(update={"lookup": market.settings.lookup.model_copy(update={"tick_days": 1})})
-    market.client.command("SELECT 1")
-    week = 8 * 86_400 * NS
-    market.start, market.gap = market.start - week, (market.gap[0] - week, market.gap[1] - week)
-    market.gap_id += "old"
-    day = datetime.fromtimestamp(market.gap[0] // NS, UTC).date()
-    market.day, market.date = day, day.year * 10_000 + day.month * 100 + day.day
-    market.put_gap()
-
-    def bars(client: socket.socket, line: str) -> None:
-        if not shake(client, line):
-            fields = line.split(",")
-            assert (fields[0], fields[2], fields[11:]) == ("HIT", "60", ["s", "1"])
-            name = fields[9]
-            bar = f"{name},LH,{day} 10:00:00,96.0,95.0,95.5,95.7,1000,100,0,\r\n"
-            client.sendall(f"{bar}{name},!ENDMSG!,\r\n".encode())
-
-    with vendor(market.settings, bars):
-        result = market.repair(old)
-    assert (result.state, result.rows_recovered) == ("partial", 0)
-    assert "minute bars only; 3 are in the journal" in result.residual
 
 
 def test_one_symbol_that_fails_leaves_the_gap_partial(market: Market) -> None:

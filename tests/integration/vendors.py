@@ -107,11 +107,13 @@ class Tick:
         return f"LH,{when}.{micros:06d},{self.price},{self.size},{self.tick_id}00,96.06,96.08,{self.tick_id},C,{self.center},01,1,18,"
 
 
+def local(text: str) -> int:
+    """CCYYMMDD HHMMSS of New York as ns."""
+    return int(datetime.strptime(text, "%Y%m%d %H%M%S").replace(tzinfo=NEW_YORK).timestamp()) * 10**9
+
+
 def history_of(ticks: Mapping[str, Sequence[Tick]]) -> Callable[[socket.socket, str], None]:
     """An answer that serves the ticks of each symbol from begin to end, whole seconds, both included."""
-
-    def local(text: str) -> int:
-        return int(datetime.strptime(text, "%Y%m%d %H%M%S").replace(tzinfo=NEW_YORK).timestamp()) * 10**9
 
     def answer(client: socket.socket, line: str) -> None:
         if shake(client, line):
@@ -121,5 +123,30 @@ def history_of(ticks: Mapping[str, Sequence[Tick]]) -> Callable[[socket.socket, 
         found = [tick for tick in ticks.get(fields[1], ()) if first <= tick.ts < last]
         lines = "".join(f"{name},{tick.line()}\r\n" for tick in found) or f"{name},E,!NO_DATA!,,\r\n"
         client.sendall(f"{lines}{name},!ENDMSG!,\r\n".encode())
+
+    return answer
+
+
+def minutes_of(ticks: Mapping[str, Sequence[Tick]]) -> Callable[[socket.socket, str], None]:
+    """An answer that serves the minute bars of each symbol's ticks, named by their begin."""
+
+    def answer(client: socket.socket, line: str) -> None:
+        if shake(client, line):
+            return
+        fields = line.split(",")
+        assert (fields[0], fields[2], fields[11:]) == ("HIT", "60", ["s", "1"]), line
+        name, first, last = fields[9], local(fields[3]), local(fields[4]) + 10**9
+        minutes: dict[int, list[Tick]] = {}
+        for tick in ticks.get(fields[1], ()):
+            if first <= tick.ts < last:
+                minutes.setdefault(tick.ts // 10**9 // 60 * 60, []).append(tick)
+        text, total = "", 0
+        for begin, group in sorted(minutes.items()):
+            prices, volume = [tick.price for tick in group], sum(tick.size for tick in group)
+            total += volume
+            when = datetime.fromtimestamp(begin, NEW_YORK).strftime("%Y-%m-%d %H:%M:%S")
+            text += f"{name},LH,{when},{max(prices)},{min(prices)},{prices[0]},{prices[-1]},{total},{volume},0,\r\n"
+        text = text or f"{name},E,!NO_DATA!,,\r\n"
+        client.sendall(f"{text}{name},!ENDMSG!,\r\n".encode())
 
     return answer

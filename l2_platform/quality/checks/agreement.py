@@ -20,7 +20,16 @@ FROM (
            sumIf(size, counted) AS v, any(told.interval_s = 86400) AS is_day
     FROM (SELECT toString(history_bars.symbol) AS symbol, splitByChar('-', toString(stream))[1] AS vendor, interval_s,
                  toUnixTimestamp64Nano(ts_begin) AS begin, open, high, low, close, volume
-          FROM $database.history_bars WHERE session_date = {day:Date} AND interval_s = $length) AS told
+          FROM $database.history_bars WHERE session_date = {day:Date} AND interval_s = $length
+            AND ($length = 86400 OR NOT arrayExists(
+                lost -> lost.1 = vendor AND (empty(lost.2) OR has(lost.2, symbol)) AND lost.3 < begin + interval_s * 1000000000
+                        AND lost.4 >= begin,
+                (SELECT groupArray((splitByChar('-', toString(stream))[1], arrayMap(name -> toString(name), symbols),
+                                    toUnixTimestamp64Nano(gaps.ts_from) - $margin,
+                                    toUnixTimestamp64Nano(assumeNotNull(gaps.ts_to)) + $margin))
+                 FROM $database.gaps
+                 WHERE session_date = {day:Date} AND state = 'closed' AND repair_state = 'partial' AND endsWith(repair_source, ' HIT'))))
+         ) AS told
     INNER JOIN (
         SELECT toString(trades.symbol) AS symbol, splitByChar('-', toString(stream))[1] AS vendor, price, size,
         toUnixTimestamp64Nano(assumeNotNull(ts_event)) AS at, seq AS place, $begin AS begin,
@@ -35,7 +44,10 @@ FROM (
     GROUP BY symbol, interval_s, begin
 )"""
 """The vendor's rule: OHLCV of C and E prints; of a day OHLC of C prints, volume with E and O. Prints of a live stream and those that
-history brought make one bar, each print once (by its TickID, the live one first)."""
+history brought make one bar, each print once (by its TickID, the live one first). Bars that a gap got instead of its prints, which the
+vendor has no more, are not compared: the ledger tells what is missing there, and a day's bar that it is."""
+GAP_MARGIN_NS: Final = 2_000_000_000
+"""A print is received so long after its time at most: its bar may lie before the gap that lost it."""
 LENGTHS_S: Final = (1, 5, 60, 86_400)
 """Lengths of vendor's bars that are compared, s."""
 _MIDNIGHT: Final = "toDateTime(toDate(assumeNotNull(ts_event), 'America/New_York'), 'America/New_York')"
@@ -43,7 +55,7 @@ _MIDNIGHT: Final = "toDateTime(toDate(assumeNotNull(ts_event), 'America/New_York
 
 def _bars(length: int) -> str:
     begin = f"toInt64(toUnixTimestamp({_MIDNIGHT})) * 1000000000" if length == LENGTHS_S[-1] else f"at - at % {length}000000000"
-    return Template(BARS).safe_substitute(length=str(length), begin=begin)
+    return Template(BARS).safe_substitute(length=str(length), begin=begin, margin=str(GAP_MARGIN_NS))
 
 
 SOURCES: Final = """
@@ -147,7 +159,7 @@ CHECKS: Final = (
     Check(
         "bars_equal_history", 10, "trades",
         "Bars made of the stored prints are the vendor's bars of history, in every number (C and E prints; of a day C, volume with E"
-        " and O).",
+        " and O); not where a gap got bars in place of its prints.",
         "measured on real IQFeed ticks: 7,949 of 7,949 bars of a second and all of a day are equal", "error", (),
         tuple(Statement("", _bars(length), form="groups") for length in LENGTHS_S), _has_bars,
     ),

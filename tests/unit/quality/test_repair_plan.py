@@ -11,6 +11,7 @@ from l2_platform.quality.ledger import LedgerGap
 from l2_platform.quality.repair_plan import (
     NO_QUOTES,
     Attempts,
+    BarsFound,
     Found,
     attempts_of,
     concerns,
@@ -65,7 +66,7 @@ def test_attempts_are_read_from_the_evidence() -> None:
 
 def test_ticks_are_asked_for_with_a_margin_in_whole_seconds() -> None:
     plan = plan_of(GAP, CALENDAR, SETTINGS, LOOKUP, AFTER)
-    assert (plan.step, plan.word, plan.parameters) == ("ticks", "HTT", {})
+    assert (plan.step, plan.word) == ("ticks", "HTT")
     assert plan.span == ("20261120 065958", "20261120 070132")
     assert (plan.begin, plan.end) == (FROM // NS * NS - 2 * NS, GAP.ts_to + 2 * NS - 1)
 
@@ -78,8 +79,7 @@ def test_the_margin_ends_with_the_session() -> None:
 
 def test_old_gaps_are_asked_for_as_bars_and_depth_not_at_all() -> None:
     old = plan_of(GAP, CALENDAR, SETTINGS, LOOKUP, AFTER + 200 * 86_400 * NS)
-    assert (old.step, old.word, old.parameters) == ("bars", "HIT", {"interval": 60, "kind": "s", "label": 1})
-    assert old.span == ("20261120 065900", "20261120 070132")
+    assert (old.step, old.word, old.begin) == ("bars", "HIT", FROM // (60 * NS) * 60 * NS - 60 * NS)
     assert "200 days old" in old.reason
     depth = plan_of(replace(GAP, stream="iqfeed-depth-0"), CALENDAR, SETTINGS, LOOKUP, AFTER)
     assert (depth.step, "suspect" in depth.reason) == ("impossible", True)
@@ -105,3 +105,23 @@ def test_what_a_repair_comes_to(found: Found, state: str, final: bool, words: st
     told = judge(plan, found)
     assert (told[0], told[2]) == (state, final)
     assert words in told[1]
+
+
+@pytest.mark.parametrize(
+    ("found", "state", "final", "words"),
+    [
+        (replace(GOOD, bars=BarsFound(5, 900, 70)), "partial", True, "5 bars of its minutes are rows of history_bars, 70 of"),
+        (replace(GOOD, recovered=0, bars=BarsFound(0, 0, 0)), "partial", True, "the vendor has none of these minutes"),
+        # what is known to be missing does not come with bars, however often they are asked for
+        (replace(GOOD, missing=3, bad_lines=1, bars=BarsFound(5, 9, 7)), "partial", True, "3 prints are missing by the TickIDs"),
+        (replace(GOOD, failed=2, message="silence", bars=BarsFound(5, 9, 7)), "partial", False, "2 of 10 symbols got no answer (silence)"),
+        (replace(GOOD, failed=10, recovered=0, message="away", bars=BarsFound(0, 0, 0)), "failed", False, "10 of 10 symbols"),
+    ],
+    ids=range(5),
+)  # fmt: skip
+def test_what_a_repair_with_bars_comes_to(found: Found, state: str, final: bool, words: str) -> None:
+    plan = plan_of(GAP, CALENDAR, SETTINGS, LOOKUP, AFTER + 200 * 86_400 * NS)
+    told = judge(plan, found)
+    assert (told[0], told[2]) == (state, final)
+    assert words in told[1]
+    assert "minute bars only" in told[1]

@@ -98,7 +98,7 @@ def test_a_reply_is_read_with_the_numbers_of_its_lines(tmp_path: Path) -> None:
     bar, end = b"H1,LH,2026-11-20 07:00:00,9,8,8,9,10,10,0,\r\n", b"H1,!ENDMSG!,\r\n"
     file.write_bytes(line(1, 0) + b"H1,LH,broken,\r\n" + line(2, 1) + bar + end)
     reply = read_reply(file, "AAA")
-    assert (reply.line.tolist(), reply.prints.tick_id.tolist(), reply.bars, reply.bad) == ([1, 3], [1, 2], 1, 1)
+    assert (reply.line.tolist(), reply.prints.tick_id.tolist(), reply.bad) == ([1, 3], [1, 2], 2)
     assert reply.prints.ts.tolist() == [START + 1000, START + NS + 1000]
 
 

@@ -31,6 +31,7 @@ CASES = [
     ("degraded", {"volume_bar": 501, "volume_seen": 500}, "daily bar has a volume of 501"),
     ("complete", {"volume_bar": 500, "volume_seen": 500}, ""),
     ("degraded", {"unexplained_s": 2.5}, "2.5 s of gaps"),
+    ("degraded", {"unexplained_s": 2.5, "bars_s": 2.0}, "of 2.0 s of gaps there are minute bars"),
     ("degraded", {"unexplained_s": 360.0, "dark_s": 360.0}, "in 6 minutes of the session"),
     ("complete", {"unexplained_s": 300.0, "dark_s": 300.0}, ""),
     ("complete", {"explained_s": 4.0}, "4.0 s without data are explained"),
@@ -97,6 +98,14 @@ def test_time_lost_is_counted_once_and_only_inside_the_windows() -> None:
     assert told["CCC"] == (3, 40.0, 10.0, 20.0, 70.0, 60.0)
     assert told["AAA"] == (5, 50.0, 10.0, 15.0, 85.0, 60.0)
     assert told["BBB"] == (4, 150.0, 10.0, 20.0, 120.0, 0.0)
+
+
+def test_time_of_which_there_are_bars_stays_unexplained() -> None:
+    bars = {"repair_source": "iqfeed-history HIT", "repair_state": "partial", "rows_recovered": 2}
+    gaps = [gap(100, 120, **bars), gap(110, 130), gap(150, 160, **bars | {"rows_recovered": 0}), gap(170, 175, explanation="halt", **bars)]
+    one = SymbolFacts("AAA")
+    TimeLost(gaps, [Window("regular", 105 * S, 400 * S)], [], CompletenessSettings(), 390 * S).fill(one)
+    assert (one.unexplained_s, one.bars_s, one.repaired_s) == (35.0, 15.0, 0.0)
 
 
 @pytest.mark.parametrize(("gaps", "unexplained_s"), [(120, 0.0), (121, 60.5)])
