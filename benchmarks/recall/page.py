@@ -6,8 +6,9 @@ What does not belong here: measuring.
 from pathlib import Path
 from typing import Any, Final
 
-from benchmarks.recall import ALARMS, RECALL
+from benchmarks.recall import ALARMS, RECALL, STORES
 from benchmarks.recall.planting import KINDS
+from benchmarks.recall.stores import KINDS as STORE_KINDS
 from benchmarks.results import FOLDER, ROOT, load
 
 PAGE: Final = ROOT / "docs" / "quality.md"
@@ -38,10 +39,32 @@ def section(content: dict[str, Any]) -> str:
     ]
     for name, row in rows.items():
         kind = KINDS.get(name)
-        share = f"{row['recall, %']:.1f} ({row['from, %']:.1f} to {row['to, %']:.1f})"
         checks = ", ".join(f"`{check}`" for check in kind.checks) if kind else ""
-        lines.append(f"| {name} | {kind.what if kind else 'every kind'} | {checks} | {row['planted']:,} | {row['found']:,} | {share} |")
-    return "\n".join(lines) + "\n"
+        lines.append(f"| {name} | {kind.what if kind else 'every kind'} | {checks} | {_numbers(row)} |")
+    return "\n".join([*lines, *_stores(content["more"].get(STORES, []))]) + "\n"
+
+
+def _stores(rows: list[dict[str, Any]]) -> list[str]:
+    """The table of what single stores lost or have otherwise; nothing where it was not measured."""
+    if not rows:
+        return []
+    lines = [
+        "",
+        "Faults of a single store, after the delivery: found when `l2 reconcile` names the key under its table, store and difference.",
+        "",
+        "| kind | what is wrong | named as | planted | found | recall, % (95 %) |",
+        "|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        difference, what = STORE_KINDS[row["kind"]]
+        lines.append(f"| {row['kind']} | {what} | {difference} | {_numbers(row)} |")
+    return lines
+
+
+def _numbers(row: dict[str, Any]) -> str:
+    """Planted, found, and the share with its interval."""
+    share = f"{row['recall, %']:.1f} ({row['from, %']:.1f} to {row['to, %']:.1f})"
+    return f"{row['planted']:,} | {row['found']:,} | {share}"
 
 
 def write(page: Path = PAGE, result: Path = RESULT) -> None:

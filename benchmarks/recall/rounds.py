@@ -3,6 +3,7 @@
 What does not belong here: the figure's table (the package), kinds, what counts as found (judging.py).
 """
 
+import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -116,18 +117,18 @@ class Course:
         """Planted `rounds` times into symbols and once into streams, then clean."""
         day = make_day(self.seed, session_date, symbols)
         for turn in range(rounds):
-            self.judge_planted(day, kinds_of("symbol"), random_of(self.seed, session_date, turn))
-        self.judge_planted(day, kinds_of("stream"), random_of(self.seed, session_date, 999))
+            self.judge_planted(day, kinds_of("symbol"), turn)
+        self.judge_planted(day, kinds_of("stream"), 999)
         self.judge_clean(day)
 
     def judge_clean(self, day: Day) -> None:
         """Audit it as it is; it stays in the warehouse."""
         self.tally.note_clean(day, self._audit(day))
 
-    def judge_planted(self, day: Day, kinds: Sequence[Kind], rng: Random) -> None:
+    def judge_planted(self, day: Day, kinds: Sequence[Kind], turn: int) -> None:
         """Plant one of each, audit with the checks that may find them, and take the day out again."""
         planted = day.copy()
-        plants = list(plant_all(planted, kinds, rng))
+        plants = list(plant_all(planted, kinds, self.seed, turn))
         self.tally.note(plants, self._audit(planted, sorted({check for kind in kinds for check in kind.checks})))
         remove(self.client, day.hours.session_date)
 
@@ -166,12 +167,13 @@ def run_part(part: Part) -> Tally:
     return course.tally
 
 
-def plant_all(day: Day, kinds: Sequence[Kind], rng: Random) -> Iterator[Plant]:
+def plant_all(day: Day, kinds: Sequence[Kind], seed: int, turn: int) -> Iterator[Plant]:
     """Each kind in a symbol of its own; faults of streams in each stream, at times that are apart."""
     free = list(day.symbols)
-    rng.shuffle(free)
+    random_of(seed, day, turn).shuffle(free)
     for kind in kinds:
         if kind.scope == "symbol":
+            rng = random_of(seed, day, turn, kind.name)
             for symbol in free:
                 span = kind.plant(day, symbol, rng)
                 if span is not None:
@@ -181,6 +183,7 @@ def plant_all(day: Day, kinds: Sequence[Kind], rng: Random) -> Iterator[Plant]:
     taken: list[list[tuple[int, int]]] = [[] for _ in range(STREAMS)]
     for kind in kinds:
         if kind.scope == "stream":
+            rng = random_of(seed, day, turn, kind.name)
             for number, spans in enumerate(taken):
                 while True:
                     trial = day.copy()
@@ -193,9 +196,9 @@ def plant_all(day: Day, kinds: Sequence[Kind], rng: Random) -> Iterator[Plant]:
                 yield Plant(kind, str(number), span)
 
 
-def random_of(seed: int, session_date: date, turn: int) -> Random:
-    """For what is planted."""
-    return np.random.default_rng([seed, session_date.toordinal(), turn, 99])
+def random_of(seed: int, day: Day, turn: int, kind: str = "") -> Random:
+    """For what is planted: each kind has numbers of its own, which no other kind changes."""
+    return np.random.default_rng([seed, day.hours.session_date.toordinal(), turn, 99, zlib.crc32(kind.encode())])
 
 
 def kinds_of(scope: str) -> list[Kind]:

@@ -109,6 +109,29 @@ def date_wrong(day: Day, symbol: str, rng: Random) -> Span | None:
     if rows is None:
         return None
     shift = int(rng.integers(1, 4)) * int(rng.choice([-1, 1])) * 86_400 * SECOND
+    return _moved(day, table, rows, shift)
+
+
+@kind("after_the_end", "1 to 50 rows come 1 to 12 hours after the session's last trading (of a half-day: its early end)", "calendar_kept")
+def after_the_end(day: Day, symbol: str, rng: Random) -> Span | None:
+    table = any_table(rng, *TIMED)
+    rows = chosen(day, table, symbol, rng, 1, 50)
+    if rows is None:
+        return None
+    return _moved(day, table, rows, day.hours.after + int(drawn(rng, 3600, 12 * 3600) * SECOND) - span_of(rows)[0])
+
+
+@kind("before_the_begin", "1 to 50 updates come 9 to 20 hours before trading begins: at night, or when all is closed", "calendar_kept")
+def before_the_begin(day: Day, symbol: str, rng: Random) -> Span | None:
+    table = any_table(rng, *TIMED)
+    rows = chosen(day, table, symbol, rng, 1, 50)
+    if rows is None:
+        return None
+    return _moved(day, table, rows, day.hours.pre - int(drawn(rng, 9 * 3600, 20 * 3600) * SECOND) - span_of(rows)[1])
+
+
+def _moved(day: Day, table: str, rows: pl.DataFrame, shift: int) -> Span:
+    """These rows at other times."""
     change(day, table, these(rows), ts_recv=pl.col(RECV) + shift, ts_event=pl.col(EVENT) + shift)
     begin, end = span_of(rows)
     return begin + shift, end + shift
