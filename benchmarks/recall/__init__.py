@@ -32,10 +32,10 @@ def recall(ctx: Context) -> Result:
     that is flagged there is a false alarm. The dates have quiet and busy symbols, a half-day, the end of daylight saving time, auctions,
     halts, late reports, jumps, momentary crossings and bursts of latency. Then rows of single stores are lost, doubled, added and altered
     after the delivery of a generated day, and `l2 reconcile` must name the key of each under its table, store and kind of difference.
-    Options: `days` (20), `rounds` (2 of each kind a day: 40 of a kind; of streams one for each stream a day), `symbols` (48), `seed`
+    Options: `days` (20), `rounds` (2 of each kind a day: 40 of a kind; of streams one for each stream a day), `symbols` (52), `seed`
     (11), `workers` (2: processes that share the dates, each with a warehouse of its own), `stores` (40 of each kind).
     """
-    defaults = {"days": ctx.pick(1, 20), "rounds": ctx.pick(1, 2), "symbols": ctx.pick(4, 48), "seed": 11, "workers": ctx.pick(1, 2),
+    defaults = {"days": ctx.pick(1, 20), "rounds": ctx.pick(1, 2), "symbols": ctx.pick(4, 52), "seed": 11, "workers": ctx.pick(1, 2),
                 "stores": ctx.pick(4, 40)}  # fmt: skip
     days, rounds, symbols, seed, workers, many = (int(ctx.options.get(name, str(value))) for name, value in defaults.items())
     dates = dates_from(FIRST, HISTORY + days)

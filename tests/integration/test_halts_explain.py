@@ -22,7 +22,8 @@ BY_FILE, BY_FEED = "SYM003", "SYM005"
 @pytest.fixture(scope="module")
 def halted(tmp_path_factory: pytest.TempPathFactory, numba_cache: Path) -> Iterator[Stack]:
     """A market in which two symbols are halted, so long that the silence of both is told, and what records it."""
-    chosen = {"simulator__symbols": 8, "simulator__rate": 1600}
+    # so few pauses know little of longer ones: at the default a silence of this market is told much later
+    chosen = {"simulator__symbols": 8, "simulator__rate": 1600, "gaps__false_alarms_per_day": 1}
     with stack_of(tmp_path_factory.mktemp("home"), numba_cache, **chosen) as found:
         found.symbols(simulated(8))
         for name in ("simulator", "warehouse"):
@@ -30,7 +31,7 @@ def halted(tmp_path_factory: pytest.TempPathFactory, numba_cache: Path) -> Itera
             found.live(name)
         found.start(*COLLECTORS, "deliver-clickhouse")
         found.live(*COLLECTORS, "deliver-clickhouse")
-        time.sleep(10)
+        time.sleep(8)
         for name in (BY_FILE, BY_FEED):
             found.market("halt", symbol=name)
         assert found.market("status")["halted"] == [BY_FILE, BY_FEED]
