@@ -82,22 +82,31 @@ def load_gaps(
     symbol: str = "",
     withdrawn: bool = False,
     only_open: bool = False,
+    unrepaired_since: date | None = None,
     limit: int = GAPS_MAX,
 ) -> list[LedgerGap]:
     """The newest version of each gap, oldest gap first; of more than `limit` the newest.
 
     `session_date` None: all dates; `stream`, `symbol`: only gaps that touch it; `withdrawn`: also those in which nothing was lost;
-    `only_open`: only those that are not over.
+    `only_open`: only those that are not over; `unrepaired_since`: only those of this session date or a later one that are closed,
+    without explanation, and not repaired or only in part. It is the view `gaps`, but only partitions of the dates asked for are read.
     """
     sql = f"""
-        SELECT {_selected()} FROM {database}.gaps
-        WHERE ({{any_date:UInt8}} OR session_date = {{day:Date}}) AND ({{stream:String}} = '' OR stream = {{stream:String}})
+        SELECT {_selected()} FROM (
+            SELECT * FROM {database}.gap_events
+            WHERE ({{any_date:UInt8}} OR session_date = {{day:Date}}) AND session_date >= {{since:Date}}
+            ORDER BY gap_id, version DESC, ts_written DESC LIMIT 1 BY gap_id
+        ) AS gaps
+        WHERE ({{stream:String}} = '' OR stream = {{stream:String}})
           AND ({{symbol:String}} = '' OR empty(symbols) OR has(symbols, {{symbol:String}}))
           AND ({{withdrawn:UInt8}} OR state != 'withdrawn') AND (NOT {{only_open:UInt8}} OR state = 'open')
+          AND (NOT {{unrepaired:UInt8}}
+              OR (state = 'closed' AND explanation = '' AND repair_state IN ('', 'failed', 'partial')))
         ORDER BY gaps.ts_from DESC, stream DESC, gap_id DESC LIMIT {{limit:UInt64}}"""  # noqa: S608 - names are ours
     parameters = {
         "any_date": int(session_date is None), "day": session_date or date(1970, 1, 1), "stream": stream, "symbol": symbol,
         "withdrawn": int(withdrawn), "only_open": int(only_open), "limit": limit,
+        "since": unrepaired_since or date(1970, 1, 1), "unrepaired": int(unrepaired_since is not None),
     }  # fmt: skip
     return _gaps(client, sql, parameters)[::-1]
 

@@ -3,6 +3,8 @@
 What does not belong here: repairing them.
 """
 
+from datetime import UTC, datetime, timedelta
+
 from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import ClickHouseError
 
@@ -16,7 +18,9 @@ from l2_platform.warehouse.schema import migrate
 
 def due_gaps(client: Client, settings: Settings, now_ns: int) -> list[LedgerGap]:
     """Every gap whose turn it is, of any date, the newest first: what is fresh is looked at by people."""
-    gaps = load_gaps(client, settings.clickhouse.database)
+    # a gap may end a day after its session began; whose turn it is to the second, is_due tells
+    since = datetime.fromtimestamp(now_ns // 10**9, UTC).date() - timedelta(days=settings.repair.age_days_max + 2)
+    gaps = load_gaps(client, settings.clickhouse.database, unrepaired_since=since)
     return [gap for gap in reversed(gaps) if is_due(gap, settings.repair, now_ns)]
 
 

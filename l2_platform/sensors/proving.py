@@ -15,7 +15,7 @@ def build_proving_sensor(closes: list[Any], proofs: Any) -> dg.SensorDefinition:
 
     @dg.run_status_sensor(
         name="prove_closed_dates", run_status=dg.DagsterRunStatus.SUCCESS, monitored_jobs=closes, request_job=proofs,
-        minimum_interval_seconds=30, default_status=dg.DefaultSensorStatus.RUNNING,
+        minimum_interval_seconds=60, default_status=dg.DefaultSensorStatus.RUNNING,
         description="A session date was closed: proves it (job daily_proofs): gaps, stores, completeness, checks, report.",
     )  # fmt: skip
     def prove_closed_dates(context: dg.RunStatusSensorContext) -> dg.RunRequest | dg.SkipReason:

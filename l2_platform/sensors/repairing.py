@@ -35,16 +35,19 @@ def build_repair_sensor(
         delivery = read_heartbeat(settings.run_dir / "heartbeats" / "deliver-clickhouse.json")
         if delivery is None or not delivery.alive():
             return dg.SkipReason("deliver-clickhouse does not run: gaps are repaired when it does")
-        if context.instance.get_runs_count(dg.RunsFilter(job_name="repair_gaps", statuses=UNDER_WAY)):
-            return dg.SkipReason("a repair is under way: what it leaves is looked at after it")
         now_ns = clock.now_ns()
         try:
             gaps = ask_due_gaps(settings, now_ns)
         except L2Error as error:
             return dg.SkipReason(f"{error.message}; looked at again in {settings.repair.look_s} s")
+        if not gaps:
+            return dg.SkipReason("every gap that is over was repaired, or tried")
+        # only now: Dagster opens its storage anew for each look that asks for it, which costs more than all the rest
+        if context.instance.get_runs_count(dg.RunsFilter(job_name="repair_gaps", statuses=UNDER_WAY)):
+            return dg.SkipReason("a repair is under way: what it leaves is looked at after it")
         wanted = requests(gaps[: settings.repair.gaps_max], now_ns, settings.repair.retry_cap_s)
         runs = [dg.RunRequest(run_key=key, partition_key=day) for day, key in wanted.items() if partitions.has_partition_key(day)]
-        return dg.SensorResult(run_requests=runs) if runs else dg.SkipReason("every gap that is over was repaired, or tried")
+        return dg.SensorResult(run_requests=runs) if runs else dg.SkipReason("gaps are due of dates that are no partitions")
 
     return repair_closed_gaps
 

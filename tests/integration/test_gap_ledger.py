@@ -81,6 +81,21 @@ def test_gaps_are_chosen_by_date_stream_symbol_and_state(client: Client) -> None
     assert (closed.state, closed.ts_to) == ("closed", TO)
 
 
+def test_what_may_be_repaired_is_chosen_where_the_rows_are(client: Client) -> None:
+    day = date(2026, 12, 7)
+    for gap_id in ("untried", "failed", "partly", "repaired", "explained"):
+        put_gap(client, f"due-{gap_id}", day=day)
+    put_gap(client, "due-open", day=day, state="open")
+    append_version(client, "l2", "due-failed", CLOCK, repair_state="failed")
+    append_version(client, "l2", "due-partly", CLOCK, repair_state="partial")
+    append_version(client, "l2", "due-repaired", CLOCK, repair_state="repaired")
+    append_version(client, "l2", "due-explained", CLOCK, explanation="halt")
+    due = {"due-untried", "due-failed", "due-partly"}
+    assert {gap.gap_id for gap in load_gaps(client, "l2", unrepaired_since=day)} == due
+    assert {gap.gap_id for gap in load_gaps(client, "l2", unrepaired_since=date(2026, 11, 1))} > due
+    assert load_gaps(client, "l2", unrepaired_since=date(2026, 12, 8)) == []
+
+
 def test_a_gap_that_is_not_there_is_told(client: Client) -> None:
     with pytest.raises(InputError, match="there is no gap ffff"):
         append_version(client, "l2", "ffff", CLOCK, explanation="halt")
