@@ -19,6 +19,8 @@ help: ## list the targets
 setup: $(STAMP) ## install into .venv (redone only when requirements.txt or pyproject.toml changed)
 
 # requirements.txt is complete, so nothing else may be looked up (--no-deps: pip cannot match extras to hashes).
+# Compiled here, as pip does anyway: where PYTHONDONTWRITEBYTECODE is set (many containers), every process would compile what it
+# imports, again and again (l2_platform itself too: hence the line of its own).
 # The stamp is written last: an interrupted set-up is taken up again by the next make.
 $(STAMP): requirements.txt pyproject.toml
 	@command -v $(PYTHON) >/dev/null || { echo "error: $(PYTHON) not found; install Python 3.11 or newer"; exit 1; }
@@ -27,13 +29,14 @@ $(STAMP): requirements.txt pyproject.toml
 	@rm -f $(STAMP)
 	@if command -v uv >/dev/null; then \
 		uv venv --quiet --allow-existing --python "$$(command -v $(PYTHON))" $(VENV) && \
-		uv pip install --quiet --python $(BIN)/python --no-deps --require-hashes -r requirements.txt && \
+		uv pip install --quiet --python $(BIN)/python --compile-bytecode --no-deps --require-hashes -r requirements.txt && \
 		uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e . ; \
 	else \
 		{ $(PYTHON) -m venv $(VENV) >/dev/null || { echo "error: $(PYTHON) -m venv failed; on Debian: apt-get install python3-venv"; exit 1; }; } && \
 		$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements.txt && \
 		$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e . ; \
 	fi
+	@$(BIN)/python -m compileall -q l2_platform benchmarks
 	@touch $(STAMP)
 
 up: $(STAMP) ## start everything, wait until it is healthy, say what runs where
