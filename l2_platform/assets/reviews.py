@@ -17,6 +17,7 @@ from l2_platform.assets.workers import OWNER
 from l2_platform.clock import Clock
 from l2_platform.journal.layout import list_dates, list_streams
 from l2_platform.journal.verify import Finding, verify
+from l2_platform.market.dates import date_text
 from l2_platform.operations.room import PARTS, Room, measure_room
 from l2_platform.operations.verdict import judge_room
 from l2_platform.resources.pruning import Pruned, prune
@@ -55,11 +56,11 @@ def build_weekly_review(settings: Settings) -> dg.AssetsDefinition:
         text = f"{len(dates)} session dates are whole."
         if findings:
             text = f"{len(findings)} findings: {'; '.join(map(_named, findings[:5]))}. l2 journal verify shows them all."
-        table = [(item.stream, str(item.session_date), item.segment, item.kind, item.detail) for item in findings[:FINDINGS_SHOWN]]
+        table = [(item.stream, date_text(item.session_date), item.segment, item.kind, item.detail) for item in findings[:FINDINGS_SHOWN]]
         whole = dg.AssetCheckResult(check_name=WHOLE, passed=not findings, description=text, metadata={"findings": len(findings)})
         return dg.MaterializeResult(
             metadata=_room_metadata(room, WEEK_DATES) | {
-                "dates": dg.MetadataValue.text(", ".join(map(str, dates)) or "none"),
+                "dates": dg.MetadataValue.text(", ".join(map(date_text, dates)) or "none"),
                 "findings": _table(("stream", "date", "segment", "kind", "detail"), table),
                 "tables": _table(("table", "parts", "rows", "on disk"), parts),
             },
@@ -161,7 +162,7 @@ def _verify(settings: Settings, dates: list[int]) -> list[Finding]:
 
 
 def _named(finding: Finding) -> str:
-    return f"{finding.stream} {finding.session_date} segment {finding.segment}: {finding.detail}"
+    return f"{finding.stream} {date_text(finding.session_date)} segment {finding.segment}: {finding.detail}"
 
 
 def _measure(settings: Settings, warehouse: WarehouseResource) -> tuple[Room, list[tuple[str, int, int, str]]]:

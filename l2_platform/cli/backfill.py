@@ -147,6 +147,7 @@ def _from_vendor(
     from l2_platform.cli.output import line, note, progress, records
     from l2_platform.clock import SystemClock
     from l2_platform.collectors.backfill import SymbolResult, backfill_date, check_date
+    from l2_platform.market.dates import date_text
 
     clock = SystemClock()
     dates = _sessions(settings, first, last)
@@ -155,7 +156,7 @@ def _from_vendor(
     shown: list[dict[str, Any]] = []
     failed = False
     for number in dates:
-        with progress(str(number), unit="symbols") as advance:
+        with progress(date_text(number), unit="symbols") as advance:
 
             def tell(_item: SymbolResult, _done: int, _total: int, step: Any = advance) -> None:
                 step(1)
@@ -165,7 +166,8 @@ def _from_vendor(
         counts = Counter(item.state for item in result.symbols)
         rows = ", ".join(f"{count:,} rows to {name}" for name, count in result.rows.items()) or "no rows"
         text = ", ".join(f"{count} {state}" for state, count in counts.items())
-        (note if as_json else line)(f"{number}: {kind.text}, {len(result.symbols)} symbols ({text}); {result.lines:,} lines; {rows}")
+        told_of = f"{kind.text}, {len(result.symbols)} symbols ({text}); {result.lines:,} lines; {rows}"
+        (note if as_json else line)(f"{date_text(number)}: {told_of}")
         told = result.symbols if as_json else [item for item in result.symbols if item.state in {"failed", "unknown_symbol", "no_data"}]
         shown += [
             {"session_date": number, "symbol": item.symbol, "state": item.state, "lines": item.lines, "message": item.message}

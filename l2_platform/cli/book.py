@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from l2_platform.market.dates import date_text
+
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
@@ -110,7 +112,7 @@ def _check_instant(settings: "Settings", stream: str, session_date: int, instant
         from l2_platform.cli.times import text_of_instant
 
         first, last = (text_of_instant(ts)[:19] for ts in (windows[0].start, windows[-1].end))
-        raise InputError(f"{option} is outside the session of {session_date}: {first} to {last} New York time")
+        raise InputError(f"{option} is outside the session of {date_text(session_date)}: {first} to {last} New York time")
 
 
 def _date_of(settings: "Settings", symbol: str, instant: int, stream: str | None) -> tuple[str, int]:
@@ -247,7 +249,7 @@ def index(
 
     rows: list[dict[str, Any]] = []
     for name in streams_of_date(settings, session_date, stream):
-        with progress(f"{name} {session_date}", unit="lines") as advance:
+        with progress(f"{name} {date_text(session_date)}", unit="lines") as advance:
             built = build_index(settings, name, session_date, anew=anew, advance=advance)
         rows.append(
             {
@@ -284,7 +286,7 @@ def export(
 
     wanted = session_date_from_text(date, "--date") if date is not None else None
     name, session_date = stream_of(settings, symbol, wanted, stream)
-    with progress(f"{symbol} {session_date}", unit="rows") as advance:
+    with progress(f"{symbol} {date_text(session_date)}", unit="rows") as advance:
         rows = export_states(settings, symbol, name, session_date, levels, out, changes_only=changes, advance=advance)
     if as_json:
         import orjson
@@ -292,4 +294,4 @@ def export(
         result = {"symbol": symbol, "stream": name, "session_date": session_date, "rows": rows, "file": str(out)}
         typer.echo(orjson.dumps(result).decode())
     else:
-        typer.echo(f"{rows:,} rows of {symbol} on {session_date} from {name} in {out}")
+        typer.echo(f"{rows:,} rows of {symbol} on {date_text(session_date)} from {name} in {out}")

@@ -4,6 +4,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from l2_platform.market.dates import date_text
+
 if TYPE_CHECKING:
     from l2_platform.quality.verdicts import DateVerdict
 
@@ -52,7 +54,7 @@ def _show(verdict: "DateVerdict", *, as_json: bool, limit: int) -> None:
         print_json(verdict.as_dict())
         return
     if verdict.outcome != "judged":
-        line(f"{verdict.session_date}: not evaluated: {verdict.message}")
+        line(f"{date_text(verdict.session_date)}: not evaluated: {verdict.message}")
         return
     worst = sorted(verdict.symbols, key=lambda found: (-GRADES.index(found.grade), found.symbol))
     rows = [
@@ -67,6 +69,6 @@ def _show(verdict: "DateVerdict", *, as_json: bool, limit: int) -> None:
         table("", columns, rows, numbers=("rows", "rows missing", "s unexplained"))
     counts = ", ".join(f"{sum(found.grade == grade for found in verdict.symbols):,} {grade}" for grade in GRADES)
     more = f" (the worst {limit} are shown, --json tells all)" if len(worst) > limit else ""
-    line(f"{verdict.session_date}: {verdict.grade}; {counts}{more}; judged in {text_from_seconds(verdict.seconds)}")
+    line(f"{date_text(verdict.session_date)}: {verdict.grade}; {counts}{more}; judged in {text_from_seconds(verdict.seconds)}")
     if verdict.message:
         line(verdict.message)

@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from l2_platform.market.dates import date_text
+
 if TYPE_CHECKING:
     from l2_platform.journal.reader import Block
     from l2_platform.settings import Settings
@@ -89,7 +91,7 @@ def cat(
             break
     out.flush()
     if seen < from_seq:
-        note(f"nothing from seq {from_seq} on: {stream} ends at seq {seen} on {session_date}")
+        note(f"nothing from seq {from_seq} on: {stream} ends at seq {seen} on {date_text(session_date)}")
     if damaged:
         raise typer.Exit(1)
 
@@ -189,7 +191,7 @@ def seal(
                     }
                 )  # fmt: skip
                 share = 100 * entry.bytes / max(entry.raw_bytes, 1)
-                note(f"{name} {entry.session_date} {entry.file}: {entry.raw_bytes} to {entry.bytes} bytes ({share:.1f} %)")
+                note(f"{name} {date_text(entry.session_date)} {entry.file}: {entry.raw_bytes} to {entry.bytes} bytes ({share:.1f} %)")
     finally:
         lease.release()
     records(sealed, as_json=as_json, empty="nothing to seal: no closed segment is unsealed")

@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from l2_platform.market.dates import date_text
+
 if TYPE_CHECKING:
     from l2_platform.settings import Settings
     from l2_platform.sinks.quarantine import HeldRow, Quarantine
@@ -90,7 +92,8 @@ def _retry(name: str, rows: list["HeldRow"], settings: "Settings") -> int:
             for row in rows:
                 store = CheckpointStore(settings.checkpoint_dir / name / row.stream, 1)
                 if files and store.done_through() >= row.session_date:
-                    note(f"{row.name}: the files of {row.session_date} are finished; delete them and {store.directory} to write all again")
+                    day = date_text(row.session_date)
+                    note(f"{row.name}: the files of {day} are finished; delete them and {store.directory} to write all again")
                     kept += 1
                     continue
                 try:

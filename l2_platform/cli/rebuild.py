@@ -4,6 +4,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from l2_platform.market.dates import date_text
+
 if TYPE_CHECKING:
     from l2_platform.replay.rebuilt import StreamResult
 
@@ -55,7 +57,8 @@ def rebuild(
         try:
             results += _one_date(request, settings, clock)
         except KeyboardInterrupt:
-            note(f"interrupted at {number}: nothing was replaced, or the next run completes the swap; again: l2 rebuild {number}")
+            day = date_text(number)
+            note(f"interrupted at {day}: nothing was replaced, or the next run completes the swap; again: l2 rebuild {day}")
             raise
         finally:
             # what was done is told, also when a later date fails
@@ -72,7 +75,8 @@ def _dates(first: int, last: int, root: Any, streams: list[str]) -> list[int]:
         return [first]
     found = {day for name in (streams or list_streams(root)) for day in list_dates(root, name) if first <= day <= last}
     if not found:
-        raise InputError(f"the journal has no session date from {first} to {last}; `l2 journal ls` shows what there is")
+        span = f"from {date_text(first)} to {date_text(last)}"
+        raise InputError(f"the journal has no session date {span}; `l2 journal ls` shows what there is")
     return sorted(found)[:DATES_MAX]
 
 
@@ -82,7 +86,7 @@ def _one_date(request: Any, settings: Any, clock: Any) -> "list[StreamResult]":
 
     streams = check_request(request, settings, clock)
     total = sum(lines_of(settings, stream, request.session_date) for stream in streams)
-    with progress(f"{request.session_date}: {len(streams)} streams", unit="messages", total=total or None) as advance:
+    with progress(f"{date_text(request.session_date)}: {len(streams)} streams", unit="messages", total=total or None) as advance:
 
         def report(_stream: str, _what: str, count: int, _total: int) -> None:
             advance(count)
@@ -114,9 +118,9 @@ def _show(results: "list[StreamResult]", *, as_json: bool) -> None:
     table("", columns, rows, numbers=("rows before", "rows after"))
     for result in results:
         for name, kind, keys in key_lines(result):
-            line(f"{result.session_date} {result.stream} {name}, {kind}: {keys}")
+            line(f"{date_text(result.session_date)} {result.stream} {name}, {kind}: {keys}")
         how = "an interrupted swap was completed" if result.resumed else result.outcome
         line(
-            f"{result.session_date} {result.stream}: {how}; {result.messages:,} messages in {text_from_seconds(result.seconds)} "
+            f"{date_text(result.session_date)} {result.stream}: {how}; {result.messages:,} messages in {text_from_seconds(result.seconds)} "
             f"({result.rate:,.0f}/s)" + (f"; {result.damaged} damaged ranges of the journal" if result.damaged else "")
         )

@@ -4,6 +4,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from l2_platform.market.dates import date_text
+
 if TYPE_CHECKING:
     from l2_platform.quality.reconciled import ReconcileResult
 
@@ -41,7 +43,7 @@ def reconcile(
     chosen = tuple(stream or ())
     give_way(settings)
     total = sum(lines_of(settings, name, session_date) for name in streams_of(settings, clock, session_date, chosen))
-    with progress(f"{session_date}: comparing", unit="messages", total=total or None) as advance:
+    with progress(f"{date_text(session_date)}: comparing", unit="messages", total=total or None) as advance:
 
         def report(_stream: str, _what: str, count: int, _total: int) -> None:
             advance(count)
@@ -80,4 +82,4 @@ def _show(result: "ReconcileResult", *, as_json: bool) -> None:
     damage = f"; {result.damaged} ranges of the journal cannot be read" if result.damaged else ""
     verdict = "all stores are equal" if result.ok else "the stores are not equal, or were not compared"
     kept = "" if result.recorded else "; the result could not be recorded"
-    line(f"{result.session_date}: {verdict}; {result.messages:,} messages in {text_from_seconds(result.seconds)}{damage}{kept}")
+    line(f"{date_text(result.session_date)}: {verdict}; {result.messages:,} messages in {text_from_seconds(result.seconds)}{damage}{kept}")

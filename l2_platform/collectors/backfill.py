@@ -15,7 +15,7 @@ from typing import Any
 
 from l2_platform.clock import Clock
 from l2_platform.collectors.fetching import Fetched, Fetcher, reply_frames
-from l2_platform.collectors.history import TICKS, History, day_of
+from l2_platform.collectors.history import TICKS, History
 from l2_platform.collectors.importing import ImportRequest, ImportResult, import_file
 from l2_platform.collectors.importing import Progress as ImportProgress
 from l2_platform.delivery.delivery import enabled_sinks, make_follower, make_sink
@@ -26,6 +26,7 @@ from l2_platform.feeds.iqfeed.lookup import check_reachable
 from l2_platform.feeds.iqfeed.lookup_protocol import history_request
 from l2_platform.feeds.iqfeed.reply_file import has_bars
 from l2_platform.journal.appending import Piece, append_finished_segment, close_date, contexts_of_date
+from l2_platform.market.dates import day_of
 from l2_platform.market.sessions import load_calendar
 from l2_platform.monitoring.leases import date_lease
 from l2_platform.monitoring.symbols_file import load_symbols

@@ -5,7 +5,7 @@ What does not belong here: sending requests (`fetching`), the journal and the si
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import datetime
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
@@ -71,11 +71,6 @@ TICKS: Final = History("iqfeed-ticks-history", "HTT")
 def bars(interval_s: int) -> History:
     """Bars of a length, s."""
     return History("iqfeed-bars-history", "HDT" if interval_s == DAY_S else "HIT", interval_s)
-
-
-def day_of(session_date: int) -> date:
-    """20261120 → 2026-11-20."""
-    return date(session_date // 10_000, session_date // 100 % 100, session_date % 100)
 
 
 def _local(ts: int) -> str:

@@ -24,6 +24,7 @@ from l2_platform.feeds.iqfeed.recognise import Recognised, recognise
 from l2_platform.journal.frame import FrameFlag
 from l2_platform.journal.importing import write_finished_stream
 from l2_platform.journal.reader import list_dates, list_streams, segment_context
+from l2_platform.market.dates import date_text
 from l2_platform.market.sessions import load_calendar
 from l2_platform.monitoring.heartbeat import Lease
 from l2_platform.settings import Settings
@@ -117,7 +118,7 @@ def _check_same(request: ImportRequest, stream: str, digest: str, settings: Sett
     if request.symbol not in (None, context.get("default_symbol")):
         instead = f"as symbol {context.get('default_symbol')}, not {request.symbol}"
     elif request.session_date is not None and request.session_date not in dates:
-        instead = f"on {', '.join(map(str, dates))}, not {request.session_date}"
+        instead = f"on {', '.join(map(date_text, dates))}, not {date_text(request.session_date)}"
     if instead:
         raise InputError(
             f"{request.file}: it is in the journal already ({stream}) {instead}; nothing was changed. To import it anew, delete "

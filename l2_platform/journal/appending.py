@@ -20,6 +20,7 @@ from l2_platform.journal.items import Block, Control
 from l2_platform.journal.layout import CLOSED_NAME, STAGING_NAME, date_folder, list_segments, raw_path
 from l2_platform.journal.reader import JournalReader
 from l2_platform.journal.syscalls import Syscalls
+from l2_platform.market.dates import date_text
 from l2_platform.monitoring.atomic import write_atomic
 
 READ_BYTES: Final = 8 << 20
@@ -57,7 +58,7 @@ def append_finished_segment(
         return seq - (last.last_seq if last is not None else 0)
     except OSError as error:
         raise JournalUnwritable(
-            f"{stream} {session_date}: nothing was added: {error.strerror or error}; make room, then run the same again",
+            f"{stream} {date_text(session_date)}: nothing was added: {error.strerror or error}; make room, then run the same again",
             stream=stream, errno=error.errno,
         ) from error  # fmt: skip
     finally:

@@ -23,6 +23,7 @@ from l2_platform.journal.frame import (
 )
 from l2_platform.journal.layout import CLOSED_NAME, STAGING_NAME, date_folder, raw_path
 from l2_platform.journal.syscalls import Syscalls
+from l2_platform.market.dates import date_text
 from l2_platform.settings import JournalSettings
 
 ImportFrame = tuple[bytes, int, int, int] | tuple[bytes, int, int, int, int]
@@ -134,7 +135,7 @@ class _Importer:
     def date(self, session_date: int, frames: Iterable[ImportFrame]) -> None:
         """Write one session date whole and synced; a date without frames leaves nothing."""
         if self.done and session_date <= self.done[-1].session_date:
-            raise InputError(f"{self._stream}: session date {session_date} comes after {self.done[-1].session_date}")
+            raise InputError(f"{self._stream}: session date {date_text(session_date)} comes after {date_text(self.done[-1].session_date)}")
         folder = date_folder(self._staging, self._stream, session_date)
         self._segment, lines, size, begun = 0, 0, 0, False
         self._last_ts = None

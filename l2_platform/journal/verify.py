@@ -17,6 +17,7 @@ from l2_platform.journal.layout import SegmentFile, date_folder, list_segments
 from l2_platform.journal.manifest import Manifest, read_manifest
 from l2_platform.journal.reader import Block, Control, Damage, JournalReader
 from l2_platform.journal.sealed import PREFIX_BYTES, footer_of, read_blocks, read_prefix, unpack_block
+from l2_platform.market.dates import date_text
 
 READ_BYTES = 8 << 20
 
@@ -130,7 +131,7 @@ class _Check:
             elif (header.stream, header.session_date, header.segment) != (self._stream, self._date, file.number):
                 yield self._finding(
                     file.number, "swapped",
-                    f"{file.path.name} is segment {header.segment} of {header.stream}, {header.session_date}",
+                    f"{file.path.name} is segment {header.segment} of {header.stream}, {date_text(header.session_date)}",
                 )  # fmt: skip
         if self._files and self._files[0].number > 1:
             yield self._gone(1, self._files[0].number - 1)

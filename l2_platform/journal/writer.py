@@ -36,6 +36,7 @@ from l2_platform.journal.layout import (
 from l2_platform.journal.recovery import Tail, frames_to_rewrite, is_stop, mark_suspect, recover_date
 from l2_platform.journal.syscalls import Syscalls
 from l2_platform.journal.threads import Thread, Threads
+from l2_platform.market.dates import date_text
 from l2_platform.monitoring.bounds import Bound, Timing
 from l2_platform.settings import JournalSettings
 
@@ -172,7 +173,7 @@ class JournalWriter:
             self._must_be_open()
             now = self._state.position
             if session_date <= now.session_date:
-                raise JournalError(f"{self._stream}: cannot roll from {now.session_date} to {session_date}")
+                raise JournalError(f"{self._stream}: cannot roll from {date_text(now.session_date)} to {date_text(session_date)}")
             self._settle()
             now = self._state.position
             previous = Previous(now.session_date, now.segment, now.offset, self._state.seq)
@@ -268,7 +269,8 @@ class JournalWriter:
         dates = list_dates(self._root, self._stream)
         if dates and dates[-1] > session_date:
             raise JournalError(
-                f"{self._stream}: the journal is at session date {dates[-1]}, {session_date} is before it", newest=dates[-1]
+                f"{self._stream}: the journal is at session date {date_text(dates[-1])}, {date_text(session_date)} is before it",
+                newest=dates[-1],
             )
         tail, newest, trimmed = self._recover(session_date, [date for date in dates if date != session_date])
         calls.make_folders(self._durable_path.parent)

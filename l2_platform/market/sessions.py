@@ -14,6 +14,7 @@ from typing import Final, NamedTuple
 from zoneinfo import ZoneInfo
 
 from l2_platform.errors import ConfigError, InputError
+from l2_platform.market.dates import date_text
 
 ALWAYS_OPEN: Final = "always_open"
 MARGIN_S: Final = 900.0
@@ -99,14 +100,14 @@ class SessionCalendar:
         """The first session after a date, which need not be one itself."""
         place = bisect_right(self._dates, session_date)
         if place == len(self._dates):
-            raise InputError(f"no session is known after {session_date}")
+            raise InputError(f"no session is known after {date_text(session_date)}")
         return self._dates[place]
 
     def previous_session(self, session_date: int) -> int:
         """The last session before a date, which need not be one itself."""
         place = bisect_right(self._dates, session_date - 1)
         if place == 0:
-            raise InputError(f"no session is known before {session_date}")
+            raise InputError(f"no session is known before {date_text(session_date)}")
         return self._dates[place - 1]
 
     def to_table(self, first: int, last: int) -> list[Session]:
@@ -121,7 +122,7 @@ class SessionCalendar:
     def _place(self, session_date: int) -> int:
         place = bisect_right(self._dates, session_date) - 1
         if place < 0 or self._dates[place] != session_date:
-            raise InputError(f"{session_date} is no session of this calendar")
+            raise InputError(f"{date_text(session_date)} is no session of this calendar")
         return place
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from l2_platform.errors import DateBusy, L2Error
+from l2_platform.market.dates import date_text
 from l2_platform.monitoring.heartbeat import process_start, process_start_ticks
 
 ALL_STREAMS: Final = "all"
@@ -68,8 +69,8 @@ def _busy(folder: Path, stream: str, session_date: int) -> DateBusy:
         holders = {name: text for name, text in holders.items() if name in {stream, ALL_STREAMS}}
     who = "; ".join(f"{text}, {'all streams' if name == ALL_STREAMS else name}" for name, text in holders.items())
     return DateBusy(
-        f"session date {session_date} is being changed by {who or 'another process'}: wait until it has ended (or end it), then try again."
-        " Nothing was changed",
+        f"session date {date_text(session_date)} is being changed by {who or 'another process'}: wait until it has ended (or end it), "
+        "then try again. Nothing was changed",
         session_date=session_date, holders=holders,
     )  # fmt: skip
 

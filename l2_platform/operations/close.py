@@ -19,12 +19,13 @@ from l2_platform.journal.layout import SegmentFile, date_folder, list_dates, lis
 from l2_platform.journal.manifest import read_manifest
 from l2_platform.journal.sealer import WORKER as SEALER
 from l2_platform.journal.sealer import seal_closed
+from l2_platform.market.dates import date_text
 from l2_platform.monitoring.heartbeat import read_heartbeat
 from l2_platform.monitoring.leases import ALL_STREAMS, date_lease
 from l2_platform.replay.dates import delivered_through, has_all, require_over, streams_of
 from l2_platform.replay.rebuild import RebuildRequest, end_seq, open_link, rebuild_held
 from l2_platform.replay.rebuilt import StreamResult
-from l2_platform.replay.staging import MARKET_TABLES, Staging, date_text, quoted
+from l2_platform.replay.staging import MARKET_TABLES, Staging, quoted
 from l2_platform.replay.swaps import delivered_seq
 from l2_platform.replay.warehouse_link import WarehouseLink
 from l2_platform.settings import Settings
@@ -118,7 +119,7 @@ def _unfinished(settings: Settings, report: CloseReport) -> Iterator[str]:
         for sink in enabled_sinks(settings):
             if delivered_through(settings, sink, item.stream) >= date or has_all(settings, sink, item.stream, date, item.lines):
                 continue
-            yield f"deliver-{sink} has not finished {item.stream} of {date}: look at deliveries/{sink}"
+            yield f"deliver-{sink} has not finished {item.stream} of {date_text(date)}: look at deliveries/{sink}"
     for item in report.streams:
         raw = [file for file in list_segments(date_folder(settings.journal_dir, item.stream, date)) if file.raw is not None]
         if not raw:
@@ -235,7 +236,7 @@ def _record(settings: Settings, clock: Clock, report: CloseReport) -> None:
                 f" {int(item.rebuilt is not None)}, {quoted(item.reason)}, {quoted(__version__)}, {report.seconds}, {quoted(now)})"
             )
     if not rows:
-        raise L2Error(f"session date {report.session_date}: there is nothing to record")
+        raise L2Error(f"session date {date_text(report.session_date)}: there is nothing to record")
     columns = (
         "session_date, stream, table, source, rows, content_hash, seq_first, seq_last, ts_first, ts_last, table_bytes, journal_lines,"
         " journal_bytes, segments, segments_sealed, rebuilt, reason, program, seconds, ts_written"

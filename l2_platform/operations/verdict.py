@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from l2_platform.market.dates import date_text
 from l2_platform.operations.room import Room
 from l2_platform.operations.unclosed import Unclosed, tell
 from l2_platform.settings import CloseSettings, GapSettings
@@ -71,7 +72,9 @@ def judge_close(ended: int, unclosed: Sequence[Unclosed], now_ns: int, close: Cl
     if not unclosed:
         return Promise(name, True, f"The last {ended} session dates that ended are closed.")
     told = {
-        date.session_date: f"{date.session_date} {'changed' if date.changed_ns else 'ended'} {(now_ns - date.since_ns) / 3.6e12:.1f} h ago"
+        date.session_date: (
+            f"{date_text(date.session_date)} {'changed' if date.changed_ns else 'ended'} {(now_ns - date.since_ns) / 3.6e12:.1f} h ago"
+        )
         for date in unclosed
     }
     late = [date for date in unclosed if now_ns - date.since_ns > close.due_s * 1e9]

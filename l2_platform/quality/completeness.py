@@ -14,6 +14,7 @@ from clickhouse_connect.driver.exceptions import ClickHouseError
 from l2_platform.clock import Clock
 from l2_platform.delivery.delivery import make_quarantine
 from l2_platform.errors import InputError, L2Error
+from l2_platform.market.dates import date_text
 from l2_platform.market.sessions import SessionCalendar, Window
 from l2_platform.quality.day_facts import Day, DayQueries
 from l2_platform.quality.silence import gaps_now
@@ -64,9 +65,9 @@ def judge_date(settings: Settings, session_date: int, clock: Clock) -> DateVerdi
 def _windows_of(settings: Settings, clock: Clock, session_date: int) -> list[Window]:
     calendar: SessionCalendar = calendar_of(settings)
     if not calendar.is_session(session_date):
-        raise InputError(f"{session_date} is a closed day of calendar {settings.calendar_name}: there is nothing to judge")
+        raise InputError(f"{date_text(session_date)} is a closed day of calendar {settings.calendar_name}: there is nothing to judge")
     if calendar.end_of(session_date) > clock.now_ns():
-        raise InputError(f"session date {session_date} is not over: it is judged when it is")
+        raise InputError(f"session date {date_text(session_date)} is not over: it is judged when it is")
     return calendar.windows(session_date)
 
 

@@ -5,9 +5,10 @@ from datetime import UTC, datetime
 
 from l2_platform.clock import Clock
 from l2_platform.errors import L2Error
+from l2_platform.market.dates import date_text
 from l2_platform.quality.reconciled import ReconcileResult
 from l2_platform.replay.rebuild import open_link
-from l2_platform.replay.staging import date_text, quoted
+from l2_platform.replay.staging import quoted
 from l2_platform.settings import Settings
 
 

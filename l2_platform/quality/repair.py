@@ -10,7 +10,6 @@ twice. A gap older than the vendor's ticks gets its minute bars (repair_bars). W
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import date
 from pathlib import Path
 from typing import Any, Final
 
@@ -25,6 +24,7 @@ from l2_platform.delivery.pipeline import HISTORY_REPLY
 from l2_platform.errors import DateBusy, InputError, L2Error, WarehouseError
 from l2_platform.feeds.iqfeed.lookup import check_reachable
 from l2_platform.journal.appending import Piece, append_finished_segment, close_date, contexts_of_date
+from l2_platform.market.dates import day_of
 from l2_platform.market.sessions import load_calendar
 from l2_platform.monitoring.changed_dates import note_change
 from l2_platform.monitoring.leases import date_lease
@@ -103,7 +103,7 @@ def gaps_to_judge(settings: Settings, session_date: int) -> list[LedgerGap]:
     client = connect(settings)
     try:
         migrate(client, settings.clickhouse.database)
-        gaps = load_gaps(client, settings.clickhouse.database, _day(session_date))
+        gaps = load_gaps(client, settings.clickhouse.database, day_of(session_date))
     finally:
         client.close()
     return [gap for gap in gaps if concerns(gap)]
@@ -119,7 +119,7 @@ def deliver_repairs(settings: Settings, session_date: int, clock: Clock) -> None
 def _chosen(
     client: Client, settings: Settings, session_date: int, gap_ids: Sequence[str], now_ns: int, *, everything: bool
 ) -> list[LedgerGap]:
-    day = _day(session_date)
+    day = day_of(session_date)
     gaps = load_gaps(client, settings.clickhouse.database, day, withdrawn=True)
     known = {gap.gap_id: gap for gap in gaps}
     for name in gap_ids:
@@ -343,10 +343,6 @@ def _notes(settings: Settings, session_date: int) -> Iterator[tuple[dict[str, An
     """(what a segment says of its repair, its symbols) of each segment of the date."""
     for context in contexts_of_date(settings.journal_dir, STREAM, session_date):
         yield dict(context.get("repair", {})), {str(name) for name in context.get("symbols", ())}
-
-
-def _day(session_date: int) -> date:
-    return date(session_date // 10_000, session_date // 100 % 100, session_date % 100)
 
 
 def _file_of(item: Fetched) -> Path:

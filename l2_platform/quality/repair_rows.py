@@ -15,6 +15,7 @@ from l2_platform.clock import Clock
 from l2_platform.errors import JournalError, SinkUnavailable
 from l2_platform.journal.durable import read_durable
 from l2_platform.journal.headers import segment_context
+from l2_platform.market.dates import date_text
 from l2_platform.monitoring.symbols_file import load_symbols, symbols_of_stream
 from l2_platform.quality.ledger import LedgerGap
 from l2_platform.quality.repair_prints import Prints
@@ -139,8 +140,7 @@ def _delivered(client: Client, settings: Settings, stream: str, session_date: in
     """The last line of the date that the warehouse has."""
     beat = stored_seq(settings, "clickhouse", stream, session_date) or 0
     sql = f"SELECT max(seq) FROM {settings.clickhouse.database}.delivery_positions WHERE stream = {{stream:String}} AND session_date = {{day:Date}}"  # noqa: E501, S608 - name is ours
-    day = f"{session_date // 10_000:04d}-{session_date // 100 % 100:02d}-{session_date % 100:02d}"
-    rows = client.query(sql, parameters={"stream": stream, "day": day}).result_rows
+    rows = client.query(sql, parameters={"stream": stream, "day": date_text(session_date)}).result_rows
     told = int(rows[0][0]) if rows else 0
     if delivered_through(settings, "clickhouse", stream) >= session_date:
         return max(beat, told, _end_of_live(settings, stream, session_date))

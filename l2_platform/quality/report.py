@@ -11,6 +11,7 @@ from typing import Any
 
 from l2_platform.clock import Clock
 from l2_platform.errors import InputError
+from l2_platform.market.dates import date_text
 from l2_platform.market.sessions import load_calendar
 from l2_platform.monitoring.atomic import write_atomic
 from l2_platform.quality.report_facts import DayFacts
@@ -57,7 +58,7 @@ def write_report(settings: Settings, session_date: int, clock: Clock) -> DayRepo
     """
     if not load_calendar(settings.calendar_name, settings.session.roll_margin_s).is_session(session_date):
         raise InputError(
-            f"{session_date} is a closed day of calendar {settings.calendar_name}: there is nothing to report"
+            f"{date_text(session_date)} is a closed day of calendar {settings.calendar_name}: there is nothing to report"
         )
     facts = read_day(settings, session_date, clock)
     verdict = judge_day(facts)

@@ -8,12 +8,12 @@ import json
 import numpy as np
 
 from l2_platform.clock import Clock
+from l2_platform.market.dates import date_text
 from l2_platform.quality.canonical import TextWords, row_hash_sql, row_hashes
 from l2_platform.quality.keys import ORDINAL_BITS, Rows, compare, joined, keys_of
 from l2_platform.quality.reconciled import KeyDifferences
 from l2_platform.quality.sums import CHUNKS_MAX, Sums, minute_sql
 from l2_platform.replay.projection import Projection
-from l2_platform.replay.staging import date_text
 from l2_platform.replay.warehouse_link import WarehouseLink
 from l2_platform.settings import Settings
 from l2_platform.sinks.native import LAYOUTS

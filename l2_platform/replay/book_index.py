@@ -20,6 +20,7 @@ from l2_platform.journal.frame import FRAME_BYTES, Frame, FrameKind, Position, f
 from l2_platform.journal.items import Block
 from l2_platform.journal.layout import date_folder, raw_path, sealed_path
 from l2_platform.journal.source import SegmentSource, open_source
+from l2_platform.market.dates import date_text
 from l2_platform.market.events import NULL_TS, DepthBatch, DepthKind, Trust
 from l2_platform.market.instruments import SymbolTable
 from l2_platform.replay.book_index_build import ACTIONS, CLOCK
@@ -123,8 +124,8 @@ class BookHistory:
                 opened = self._open(stream, session_date)
                 if opened is None:
                     self._tell(
-                        f"{stream} {session_date} has no book index: reading the journal from the beginning of the date; "
-                        f"`l2 book index {session_date}` makes this fast"
+                        f"{stream} {date_text(session_date)} has no book index: reading the journal from the beginning of the date; "
+                        f"`l2 book index {date_text(session_date)}` makes this fast"
                     )
                 else:
                     return self._from_index(opened, symbol, at_ns, levels)
@@ -132,7 +133,7 @@ class BookHistory:
                 self._forget(stream, session_date)
                 self._tell(
                     f"{error.message}; reading the journal from the beginning of the date; "
-                    f"`l2 book index {session_date} --anew` mends it"
+                    f"`l2 book index {date_text(session_date)} --anew` mends it"
                 )
         self.slow += 1
         return rebuilt_book(self._settings, symbol, at_ns, stream, session_date, levels)
@@ -142,7 +143,8 @@ class BookHistory:
         with self._lock:
             opened = self._open(stream, session_date)
         if opened is None:
-            raise BookIndexUnusable(f"{stream} {session_date} has no book index; `l2 book index {session_date}` makes it")
+            day = date_text(session_date)
+            raise BookIndexUnusable(f"{stream} {day} has no book index; `l2 book index {day}` makes it")
         times = opened.file.directory.units[:, 0]
         known = times[times != NULL_TS]
         last = int(opened.file.directory.head["time"])
@@ -202,7 +204,8 @@ class BookHistory:
             while len(self._sources) > self._settings.book_index.open_files_max:
                 self._sources.popitem(last=False)[1].close()
             return source
-        raise BookIndexUnusable(f"segment {segment} of {stream} {session_date}, which the book index knows, is not in the journal")
+        day = date_text(session_date)
+        raise BookIndexUnusable(f"segment {segment} of {stream} {day}, which the book index knows, is not in the journal")
 
     # ── an instant ──
 

@@ -24,6 +24,7 @@ from l2_platform.journal.headers import header_of
 from l2_platform.journal.layout import date_folder, list_segments
 from l2_platform.journal.reader import Block, Control, Damage, Item, list_dates
 from l2_platform.journal.source import open_source
+from l2_platform.market.dates import date_text
 from l2_platform.market.events import NULL_TS, DepthBatch, DepthKind
 from l2_platform.monitoring.leases import date_lease
 from l2_platform.replay.book_index_file import (
@@ -78,8 +79,8 @@ def streams_of_date(settings: Settings, session_date: int, stream: str | None = 
     found = [name for name in ([stream] if stream else available) if session_date in list_dates(settings.journal_dir, name)]
     if not found:
         dates = sorted({date for name in available for date in list_dates(settings.journal_dir, name)})
-        known = ", ".join(str(date) for date in dates[-5:]) or "none"
-        raise InputError(f"no depth is recorded on session date {session_date}; the newest dates are: {known}")
+        known = ", ".join(map(date_text, dates[-5:])) or "none"
+        raise InputError(f"no depth is recorded on session date {date_text(session_date)}; the newest dates are: {known}")
     return found
 
 
@@ -93,7 +94,7 @@ def build_index(
     was there stays as it was then.
     """
     if session_date not in list_dates(settings.journal_dir, stream):
-        raise InputError(f"{stream} has nothing of session date {session_date}; `l2 journal ls` shows what there is")
+        raise InputError(f"{stream} has nothing of session date {date_text(session_date)}; `l2 journal ls` shows what there is")
     path = index_path(settings.book_index_dir, stream, session_date)
     # A namespace of its own: the journal is only read, so close and rebuild need not wait.
     with date_lease(settings.run_dir / "book_index", stream, session_date, "book index"):

@@ -18,6 +18,7 @@ from l2_platform.delivery.pipeline import Pipeline, channel_of, source_of
 from l2_platform.errors import BookError, BookIndexUnusable, InputError
 from l2_platform.journal.frame import Position
 from l2_platform.journal.reader import Block, Control, JournalReader, list_dates, list_streams, segment_context
+from l2_platform.market.dates import date_text
 from l2_platform.market.events import NULL_PRICE, NULL_TS, DepthBatch, SnapshotBatch, Trust
 from l2_platform.replay.book_index_file import IndexFile, index_path
 from l2_platform.settings import Settings
@@ -78,7 +79,7 @@ def stream_of(settings: Settings, symbol: str, session_date: int | None, stream:
     if len(found) == 1:
         return found[0]
     if found:
-        names = ", ".join(f"{name} ({date})" for name, date in found)
+        names = ", ".join(f"{name} ({date_text(date)})" for name, date in found)
         raise InputError(f"{symbol} is in several streams: {names}; name one with --stream")
     raise InputError(_missing(symbol, session_date, seen))
 
@@ -86,9 +87,9 @@ def stream_of(settings: Settings, symbol: str, session_date: int | None, stream:
 def _missing(symbol: str, session_date: int | None, seen: dict[str, list[int]]) -> str:
     dates = sorted({date for dates in seen.values() for date in dates})
     if session_date is not None and session_date not in dates:
-        known = ", ".join(str(date) for date in dates[-5:]) or "none"
-        return f"nothing is recorded on session date {session_date}; the newest dates are: {known}"
-    when = f" on {session_date}" if session_date else ""
+        known = ", ".join(map(date_text, dates[-5:])) or "none"
+        return f"nothing is recorded on session date {date_text(session_date)}; the newest dates are: {known}"
+    when = f" on {date_text(session_date)}" if session_date else ""
     if session_date is None and any(source_of(name) == "live" and len(found) > DATES_SEARCHED for name, found in seen.items()):
         when = f" on the newest {DATES_SEARCHED} dates (name an older one with --date)"
     return f"no depth of {symbol!r}{when} in {', '.join(seen)}; `l2 journal ls` shows what there is, symbols are case-sensitive"

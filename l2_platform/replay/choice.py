@@ -15,6 +15,7 @@ from l2_platform.errors import InputError
 from l2_platform.journal.headers import segment_header
 from l2_platform.journal.inventory import inventory
 from l2_platform.journal.layout import date_folder, list_dates, list_segments, list_streams
+from l2_platform.market.dates import date_text
 from l2_platform.market.instruments import SymbolTable
 from l2_platform.market.sessions import load_calendar
 from l2_platform.replay.lines import CHANNELS, Part, PartReader, Piece
@@ -65,7 +66,7 @@ def choose_parts(settings: Settings, session_date: int, streams: Iterable[str] =
             hint = f"; did you mean {near[0]}?" if near else ""
             raise InputError(f"no stream {name!r} of depth or Level 1 in the journal{hint} There are: {', '.join(held)}")
         if session_date not in held[name]:
-            raise InputError(f"{name} has no session date {session_date}; {_newest(held[name])}")
+            raise InputError(f"{name} has no session date {date_text(session_date)}; {_newest(held[name])}")
     if named:
         return [Part(name, session_date) for name in dict.fromkeys(named)]
     found = [name for name, dates in held.items() if session_date in dates]
@@ -75,7 +76,7 @@ def choose_parts(settings: Settings, session_date: int, streams: Iterable[str] =
     for channel in CHANNELS:
         others = [name for name in found if channel_of(name) == channel]
         if not live and len(others) > 1:
-            raise InputError(f"{session_date} has several imports of {channel}: {', '.join(others)}; name one with --stream")
+            raise InputError(f"{date_text(session_date)} has several imports of {channel}: {', '.join(others)}; name one with --stream")
     return [Part(name, session_date) for name in live or found]
 
 
@@ -85,15 +86,16 @@ def channel_of_name(stream: str) -> str:
 
 
 def _newest(dates: list[int]) -> str:
-    return f"it has {', '.join(str(date) for date in dates[-5:])}" if dates else "it has no date yet"
+    return f"it has {', '.join(map(date_text, dates[-5:]))}" if dates else "it has no date yet"
 
 
 def _no_date(settings: Settings, session_date: int, known: list[int]) -> str:
     calendar = load_calendar(settings.calendar_name, settings.session.roll_margin_s)
-    tail = f"the newest recorded dates are {', '.join(str(date) for date in known[-5:]) or 'none'}"
+    tail = f"the newest recorded dates are {', '.join(map(date_text, known[-5:])) or 'none'}"
     if not calendar.is_session(session_date):
-        return f"{session_date} is no session of {settings.calendar_name} (weekend, holiday or out of range), nothing is recorded; {tail}"
-    return f"nothing is recorded on session date {session_date}; {tail}"
+        why = f"is no session of {settings.calendar_name} (weekend, holiday or out of range)"
+        return f"{date_text(session_date)} {why}, nothing is recorded; {tail}"
+    return f"nothing is recorded on session date {date_text(session_date)}; {tail}"
 
 
 def survey(settings: Settings, parts: list[Part]) -> Day:
@@ -114,7 +116,7 @@ def survey(settings: Settings, parts: list[Part]) -> Day:
                 lasts.append(last)
     if not firsts or not lines:
         names = ", ".join(part.stream for part in parts)
-        raise InputError(f"session date {parts[0].session_date} of {names} holds no line: there is nothing to play")
+        raise InputError(f"session date {date_text(parts[0].session_date)} of {names} holds no line: there is nothing to play")
     return Day(parts, min(firsts), max(lasts), lines)
 
 
@@ -157,7 +159,8 @@ def check_symbols(settings: Settings, parts: list[Part], symbols: tuple[str, ...
         near = difflib.get_close_matches(symbol, known, n=3) or known[:5]
         names = ", ".join(part.stream for part in parts)
         raise InputError(
-            f"no line of {symbol!r} on {parts[0].session_date} in {names}; symbols are case-sensitive, there are e.g. {', '.join(near)}"
+            f"no line of {symbol!r} on {date_text(parts[0].session_date)} in {names}; symbols are case-sensitive, there are e.g. "
+            f"{', '.join(near)}"
         )
 
 

@@ -14,6 +14,7 @@ from l2_platform.delivery.checkpoint import CheckpointStore
 from l2_platform.errors import DateBusy, InputError, LeaseHeld
 from l2_platform.journal.durable import read_durable
 from l2_platform.journal.layout import list_dates, list_streams, source_of
+from l2_platform.market.dates import date_text
 from l2_platform.market.sessions import SessionCalendar, load_calendar
 from l2_platform.monitoring.heartbeat import Lease, process_start_ticks, read_heartbeat
 from l2_platform.settings import Settings
@@ -49,13 +50,14 @@ def _missing(settings: Settings, clock: Clock, session_date: int, dates: list[in
     calendar = calendar_of(settings)
     now = calendar.session_date_of(clock.now_ns())
     near = sorted(sorted(dates, key=lambda day: abs(day - session_date))[:NEAR])
-    there = f"recorded dates near it: {', '.join(map(str, near))}" if near else "nothing is recorded yet (`l2 up`, `l2 import`)"
+    there = f"recorded dates near it: {', '.join(map(date_text, near))}" if near else "nothing is recorded yet (`l2 up`, `l2 import`)"
     if session_date > now:
-        return f"session date {session_date} is in the future (now it is {now}); {there}"
+        return f"session date {date_text(session_date)} is in the future (now it is {date_text(now)}); {there}"
     if not calendar.is_session(session_date):
-        return f"{session_date} is a closed day of calendar {settings.calendar_name}: there was no session and nothing is recorded; {there}"
+        why = f"is a closed day of calendar {settings.calendar_name}: there was no session"
+        return f"{date_text(session_date)} {why} and nothing is recorded; {there}"
     where = f" of {', '.join(streams)}" if streams else ""
-    return f"the journal has nothing{where} on session date {session_date}; {there}"
+    return f"the journal has nothing{where} on session date {date_text(session_date)}; {there}"
 
 
 def require_over(settings: Settings, clock: Clock, stream: str, session_date: int) -> None:
@@ -67,16 +69,16 @@ def require_over(settings: Settings, clock: Clock, stream: str, session_date: in
     if session_date >= calendar.session_date_of(now_ns):
         end = f"; its session ends at {_time(calendar.end_of(session_date))}" if calendar.is_session(session_date) else ""
         raise InputError(
-            f"{stream}: session date {session_date} is still being recorded, its rows arrive live{end}. Try again after that; nothing was "
-            "changed"
+            f"{stream}: session date {date_text(session_date)} is still being recorded, its rows arrive live{end}. Try again after that; "
+            "nothing was changed"
         )
     durable = read_durable(settings.run_dir / "durable" / stream)
     if durable is None or durable.closed or durable.position.session_date > session_date:
         return
     if process_start_ticks(durable.pid) is not None:
         raise InputError(
-            f"{stream}: its collector (process {durable.pid}) has not left session date {session_date} yet; it does so within a minute, "
-            "unless its clock and the feed's differ (`l2 status`). Try again then; nothing was changed"
+            f"{stream}: its collector (process {durable.pid}) has not left session date {date_text(session_date)} yet; it does so within "
+            "a minute, unless its clock and the feed's differ (`l2 status`). Try again then; nothing was changed"
         )
 
 
@@ -145,8 +147,8 @@ def _progress(settings: Settings, sink: str, stream: str, session_date: int, seq
     stored = stored_seq(settings, sink, stream, session_date)
     left = f" ({seq_last - stored:,} lines are left)" if stored is not None else ""
     return (
-        f"{stream}: deliver-{sink} has not finished session date {session_date}{left}. Wait until it has (`l2 status`), or stop it "
-        "(job control_collector, action stop)"
+        f"{stream}: deliver-{sink} has not finished session date {date_text(session_date)}{left}. Wait until it has (`l2 status`), or "
+        "stop it (job control_collector, action stop)"
     )
 
 

@@ -20,6 +20,7 @@ from l2_platform.delivery.gathering import merge
 from l2_platform.errors import InputError, L2Error, SinkBlocked, SinkError, WarehouseError
 from l2_platform.journal.headers import end_of_date, segment_context, segment_header
 from l2_platform.journal.layout import date_folder, list_segments
+from l2_platform.market.dates import date_text
 from l2_platform.monitoring.changed_dates import note_change
 from l2_platform.monitoring.leases import date_lease
 from l2_platform.replay.dates import require_over, streams_of, without_delivery
@@ -86,8 +87,8 @@ def check_request(request: RebuildRequest, settings: Settings, clock: Clock) -> 
             near = difflib.get_close_matches(symbol, everything, n=1, cutoff=0.5)
             hint = f"; did you mean {near[0]}?" if near else ""
             raise InputError(
-                f"no stream has a row of {symbol!r} on session date {request.session_date}{hint} Symbols are case-sensitive; nothing "
-                "was changed"
+                f"no stream has a row of {symbol!r} on session date {date_text(request.session_date)}{hint} Symbols are case-sensitive; "
+                "nothing was changed"
             )
     return [name for name in streams if known[name] & set(request.symbols)]
 
@@ -201,7 +202,8 @@ class _Rebuild:
             self._step(f"copying {table}")
             if before[table] is None:
                 raise InputError(
-                    f"{self._stream}: {table} cannot be read on {self._date}, so the rows of other symbols cannot be kept: rebuild all"
+                    f"{self._stream}: {table} cannot be read on {date_text(self._date)}, so the rows of other symbols cannot be kept: "
+                    "rebuild all"
                 )
             staging.copy_others(table, symbols)
             copied[table] = staging.count(table)
@@ -264,8 +266,8 @@ class _Rebuild:
         delivered = delivered_seq(self._link, self._staging, self._database)
         if delivered < max(self._seq_last, 1):
             raise InputError(
-                f"{self._stream}: the tables have session date {self._date} only up to line {delivered:,} of {self._seq_last:,}; rebuild "
-                "it without --symbols first. Nothing was changed"
+                f"{self._stream}: the tables have session date {date_text(self._date)} only up to line {delivered:,} of "
+                f"{self._seq_last:,}; rebuild it without --symbols first. Nothing was changed"
             )
 
     def _require_room(self) -> None:

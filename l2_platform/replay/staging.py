@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from l2_platform.errors import L2Error, SinkError
+from l2_platform.market.dates import date_text
 from l2_platform.replay.warehouse_link import WarehouseLink
 from l2_platform.warehouse.content import WHERE, Comparison, Content, Query, columns_of, content
 from l2_platform.warehouse.queries import TABLES
@@ -168,11 +169,6 @@ def parts_of(
         table, date, of_stream = [*name.split(SEPARATOR, 2), "", ""][:3]
         if date.isdigit() and stream in {None, of_stream} and session_date in {None, int(date)}:
             yield of_stream, int(date), table
-
-
-def date_text(session_date: int) -> str:
-    """20250725 → 2025-07-25."""
-    return f"{session_date // 10_000:04d}-{session_date // 100 % 100:02d}-{session_date % 100:02d}"
 
 
 def quoted(text: str) -> str:

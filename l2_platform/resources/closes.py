@@ -9,6 +9,7 @@ from typing import Final
 import dagster as dg
 
 from l2_platform.journal.layout import list_dates
+from l2_platform.market.dates import date_text
 from l2_platform.market.sessions import load_calendar
 from l2_platform.monitoring.changed_dates import changed_dates
 from l2_platform.operations.unclosed import Unclosed
@@ -23,11 +24,6 @@ TRY_TAG: Final = "l2/close_try"
 PARTITION_TAG: Final = "dagster/partition"
 RUNS_SEEN: Final = 100
 """Newest runs of one date that are looked at."""
-
-
-def key_of(session_date: int) -> str:
-    """20250725 → 2025-07-25."""
-    return f"{session_date // 10_000:04d}-{session_date // 100 % 100:02d}-{session_date % 100:02d}"
 
 
 def ended_dates(settings: Settings, now_ns: int) -> list[int]:
@@ -45,14 +41,14 @@ def unclosed_dates(settings: Settings, instance: dg.DagsterInstance, now_ns: int
         return []
     closed = materialized_partitions(instance, CLOSED)
     calendar = load_calendar(settings.calendar_name, settings.session.roll_margin_s)
-    found = {date: 0 for date in ended if key_of(date) not in closed}
-    found |= {date: changed_ns for date, changed_ns in changed.items() if key_of(date) in closed}
+    found = {date: 0 for date in ended if date_text(date) not in closed}
+    found |= {date: changed_ns for date, changed_ns in changed.items() if date_text(date) in closed}
     return [_look(instance, date, calendar.end_of(date), now_ns, changed_ns) for date, changed_ns in sorted(found.items())]
 
 
 def _look(instance: dg.DagsterInstance, session_date: int, end_ns: int, now_ns: int, changed_ns: int) -> Unclosed:
     since = datetime.fromtimestamp(changed_ns / 1e9, UTC) if changed_ns else None
-    wanted = dg.RunsFilter(job_name=JOB, tags={PARTITION_TAG: key_of(session_date)}, created_after=since)
+    wanted = dg.RunsFilter(job_name=JOB, tags={PARTITION_TAG: date_text(session_date)}, created_after=since)
     records = instance.get_run_records(wanted, limit=RUNS_SEEN)
     tried = [int(text) for record in records if (text := record.dagster_run.tags.get(TRY_TAG, "")).isdigit()]
     # a run of the future ended before the clock was set back: it must not be waited for

@@ -8,8 +8,9 @@ from typing import Final
 import dagster as dg
 
 from l2_platform.clock import Clock
+from l2_platform.market.dates import date_text
 from l2_platform.operations.unclosed import next_close, tell
-from l2_platform.resources.closes import JOB, TRY_TAG, key_of, unclosed_dates
+from l2_platform.resources.closes import JOB, TRY_TAG, unclosed_dates
 from l2_platform.settings import Settings
 
 INTERVAL_S: Final = 60
@@ -32,13 +33,13 @@ def build_unclosed_sensor(settings: Settings, partitions: dg.DailyPartitionsDefi
     def sensor(context: dg.SensorEvaluationContext) -> dg.RunRequest | dg.SkipReason:
         now_ns = clock.now_ns()
         found = unclosed_dates(settings, context.instance, now_ns)
-        dates = [date for date in found if partitions.has_partition_key(key_of(date.session_date))]
-        told = "; ".join(f"{key_of(date.session_date)}: {tell(date, close)}" for date in dates) or "every ended session date is closed"
+        dates = [date for date in found if partitions.has_partition_key(date_text(date.session_date))]
+        told = "; ".join(f"{date_text(date.session_date)}: {tell(date, close)}" for date in dates) or "every ended session date is closed"
         context.update_cursor(told)
         chosen = next_close(now_ns, dates, close)
         if chosen is None:
             return dg.SkipReason(told)
-        key, number = key_of(chosen.session_date), str(chosen.tries + 1)
+        key, number = date_text(chosen.session_date), str(chosen.tries + 1)
         change = f":{chosen.changed_ns}" if chosen.changed_ns else ""
         return dg.RunRequest(run_key=f"unclosed:{key}{change}:{number}", partition_key=key, tags={TRY_TAG: number})
 

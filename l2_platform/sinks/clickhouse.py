@@ -21,6 +21,7 @@ import numpy as np
 from l2_platform.clock import Clock, SystemClock
 from l2_platform.errors import SinkError, SinkMisconfigured, SinkRejected, SinkUnavailable, WarehouseError
 from l2_platform.journal.frame import Position
+from l2_platform.market.dates import date_text
 from l2_platform.market.events import TableBatch
 from l2_platform.settings import Settings
 from l2_platform.sinks.clickhouse_failures import NO_CODE, sink_error
@@ -107,7 +108,7 @@ class ClickHouseSink:
         self.quarantine.load(stream, session_date)
         known = self._ask(stream, session_date, LAYOUTS)
         self._known[stream, session_date] = known
-        rows = self._query(LAST_POSITION.format(database=self._database), stream=stream, date=_date_text(session_date))
+        rows = self._query(LAST_POSITION.format(database=self._database), stream=stream, date=date_text(session_date))
         tables = {table: key for table, key in known.items() if key != (0, 0)}
         if not rows:
             return ResumePoint(0, tables, None)
@@ -271,7 +272,7 @@ class ClickHouseSink:
 
     def _write_position(self, partition: Partition, position: Position, seq: int) -> None:
         stream, session_date = partition
-        fields = (stream, _date_text(session_date), seq, position.segment, position.offset, _time_text(self._clock.now_ns()))
+        fields = (stream, date_text(session_date), seq, position.segment, position.offset, _time_text(self._clock.now_ns()))
         line = "\t".join(str(field) for field in fields) + "\n"
         query_id = f"{_prefix(stream)}positions-{self._instance}-{next(self._numbers)}"
         sql = f"INSERT INTO {self._database}.delivery_positions (stream, session_date, seq, segment, offset, ts) FORMAT TabSeparated"
@@ -292,7 +293,7 @@ class ClickHouseSink:
     def _last_key(self, query: Callable[..., list[list[str]]], partition: Partition, table: str) -> Key:
         """The greatest (seq, ordinal) of a table."""
         where = f"FROM {self._database}.{table} WHERE stream = {{stream:String}} AND session_date = {{date:Date}}"
-        stream, date = partition[0], _date_text(partition[1])
+        stream, date = partition[0], date_text(partition[1])
         if _has_ordinal(table):
             sql = f"SELECT max((seq, ordinal)) AS last, last.1, last.2 {where}"
             _, last, place = query(sql, stream=stream, date=date)[0]
@@ -305,7 +306,7 @@ class ClickHouseSink:
         ordinal = " AND ordinal = {ordinal:UInt32}" if _has_ordinal(row.table) else ""
         found = self._query(
             f"SELECT count() {keyed} AND seq = {{seq:UInt64}}{ordinal}",
-            stream=row.stream, date=_date_text(row.session_date), seq=str(row.seq), ordinal=str(row.ordinal),
+            stream=row.stream, date=date_text(row.session_date), seq=str(row.seq), ordinal=str(row.ordinal),
         )  # fmt: skip
         return found[0][0] != "0"
 
@@ -427,10 +428,6 @@ def _unreachable(error: WarehouseError) -> SinkError:
 def _prefix(stream: str) -> str:
     """Begins the query id of every insert into a stream."""
     return f"l2-{stream}-"
-
-
-def _date_text(session_date: int) -> str:
-    return f"{session_date // 10_000:04d}-{session_date // 100 % 100:02d}-{session_date % 100:02d}"
 
 
 def _time_text(ns: int) -> str:

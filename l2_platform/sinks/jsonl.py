@@ -21,6 +21,7 @@ import numpy as np
 from l2_platform.clock import Clock
 from l2_platform.errors import SinkBlocked, SinkError, SinkRejected, SinkUnavailable
 from l2_platform.journal.frame import Position
+from l2_platform.market.dates import date_text
 from l2_platform.market.events import Int32, Int64, TableBatch, UInt8, UInt64
 from l2_platform.market.timezone import new_york_offsets
 from l2_platform.monitoring.bounds import Bound
@@ -154,7 +155,7 @@ class JsonlSink:
                 sizes = self._cut(folder, stream, session_date, seq)
         except OSError as error:
             raise SinkUnavailable(
-                f"cannot resume {stream} {session_date}: {error.strerror}", path=str(folder)
+                f"cannot resume {stream} {date_text(session_date)}: {error.strerror}", path=str(folder)
             ) from error
         self._unknown.discard((stream, session_date))
         self._drop((stream, session_date))

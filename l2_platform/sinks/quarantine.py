@@ -20,6 +20,7 @@ from crc32c import crc32c
 from l2_platform.clock import Clock
 from l2_platform.errors import SinkRejected, SinkUnavailable
 from l2_platform.journal.frame import Position
+from l2_platform.market.dates import date_text
 from l2_platform.market.events import NO_SYMBOL, TableBatch
 from l2_platform.monitoring.bounds import Bound
 
@@ -149,9 +150,9 @@ class Quarantine:
         if self._day[batch.session_date] >= self._rows_max:
             self.bound.hit()
             raise SinkRejected(
-                f"{self._sink} refuses {batch.table} seq {seq} of {batch.stream}, and {self._rows_max} rows of {batch.session_date} are in"
-                f" quarantine already, so the stream stops here: {error.message}; mend the cause and `l2 quarantine retry`, or raise"
-                " L2_DELIVERY__QUARANTINE_ROWS_MAX",
+                f"{self._sink} refuses {batch.table} seq {seq} of {batch.stream}, and {self._rows_max} rows of "
+                f"{date_text(batch.session_date)} are in quarantine already, so the stream stops here: {error.message}; mend the cause "
+                "and `l2 quarantine retry`, or raise L2_DELIVERY__QUARANTINE_ROWS_MAX",
                 quarantine_full=True,
             )  # fmt: skip
         columns = {name: _column(batch, name, start, stop) for name in batch.columns}

@@ -117,7 +117,7 @@ def test_too_much_poison_stops_the_stream_and_says_so(settings: Settings) -> Non
     with client_of(settings) as client, sink_at(few) as sink:
         sink.resume("iqfeed-depth-0", DATE)
         for _ in range(3):
-            with pytest.raises(SinkRejected, match="3 rows of 20250725 are in quarantine already"):
+            with pytest.raises(SinkRejected, match="3 rows of 2025-07-25 are in quarantine already"):
                 sink.write([depth_rows("iqfeed-depth-0", 1, 50, (10, 20, 30, 40))], at(50), 50)
         assert len(held_rows(settings)) == 3
         assert stored(client, "depth_updates", "iqfeed-depth-0") == (36, 36, 39)

@@ -17,6 +17,7 @@ from l2_platform.clock import SystemClock
 from l2_platform.definitions import build_definitions
 from l2_platform.errors import DateBusy, InputError
 from l2_platform.journal.layout import date_folder, list_segments
+from l2_platform.market.dates import date_text
 from l2_platform.monitoring.leases import date_lease
 from l2_platform.operations.close import close_date, reason_to_rebuild
 from l2_platform.replay.staging import MARKET_TABLES
@@ -66,8 +67,8 @@ def test_a_date_that_was_not_delivered_is_not_closed(settings: Settings) -> None
     said: list[str] = []
     report = close_date(settings, SystemClock(), DATE, said.append)
     assert not report.closed
-    assert f"deliver-clickhouse has not finished {DEPTH} of {DATE}: look at deliveries/clickhouse" in report.waiting
-    assert f"deliver-jsonl has not finished {LEVEL1} of {DATE}: look at deliveries/jsonl" in report.waiting
+    assert f"deliver-clickhouse has not finished {DEPTH} of {date_text(DATE)}: look at deliveries/clickhouse" in report.waiting
+    assert f"deliver-jsonl has not finished {LEVEL1} of {date_text(DATE)}: look at deliveries/jsonl" in report.waiting
     assert any(text.startswith("waiting: deliver-clickhouse") for text in said)
     # nobody else seals: the close did
     assert all(file.raw is None for file in list_segments(date_folder(settings.journal_dir, DEPTH, DATE)))

@@ -13,6 +13,7 @@ import pytest
 from l2_platform.archive.layout import list_archived
 from l2_platform.clock import SystemClock
 from l2_platform.definitions import build_definitions
+from l2_platform.market.dates import date_text
 from l2_platform.replay.book_index import BookHistory
 from l2_platform.replay.book_index_file import IndexFile, index_path
 from l2_platform.replay.staging import MARKET_TABLES
@@ -98,7 +99,7 @@ def test_a_close_that_cannot_finish_fails_and_is_asked_for_again_with_growing_di
     assert not first.success
     step = first.get_step_failure_events()
     assert [event.step_key for event in step] == ["closed_day"]
-    assert f"deliver-jsonl has not finished {DEPTH} of {DATE}: look at deliveries/jsonl" in str(step[0].step_failure_data)
+    assert f"deliver-jsonl has not finished {DEPTH} of {date_text(DATE)}: look at deliveries/jsonl" in str(step[0].step_failure_data)
     assert not {"closed_day", "archive", "book_index"} & made_by(first)
     closed = [check for check in first.get_asset_check_evaluations() if check.asset_key == dg.AssetKey("closed_day")]
     checks = {check.check_name: check.passed for check in closed}
@@ -124,7 +125,7 @@ def test_a_date_that_stays_unclosed_is_red_and_says_what_becomes_of_it(days: Day
     check = days.promise()
     assert not check.passed
     assert check.severity is dg.AssetCheckSeverity.ERROR
-    assert f"{DATE} ended 2.0 h ago and is not closed: 2 more tries did not help. Launch job daily_close" in check.description
+    assert f"{date_text(DATE)} ended 2.0 h ago and is not closed: 2 more tries did not help. Launch job daily_close" in check.description
 
 
 def test_the_next_close_makes_everything_of_the_date(days: Days, settings: Settings) -> None:

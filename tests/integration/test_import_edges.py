@@ -115,7 +115,7 @@ def test_a_killed_tick_import_goes_on_with_its_own_symbol(tmp_path: Path, numba_
 
 @pytest.mark.parametrize(
     ("channel", "date", "symbol", "message"),
-    [("ticks", None, "ABC", "symbol XYZ"), ("ticks", 20210305, "XYZ", "20210301"), ("depth", None, "XYZ", "--symbol")],
+    [("ticks", None, "ABC", "symbol XYZ"), ("ticks", 20210305, "XYZ", "on 2021-03-01, not 2021-03-05"), ("depth", None, "XYZ", "--symbol")],
 )
 def test_the_same_file_with_another_meaning_is_refused(
     settings: Settings, tmp_path: Path, channel: str, date: int | None, symbol: str, message: str

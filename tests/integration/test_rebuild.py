@@ -175,14 +175,14 @@ def test_a_delivery_that_starts_afterwards_adds_nothing(settings: Settings, clie
 
 
 def test_dates_that_cannot_be_rebuilt_say_why(settings: Settings) -> None:
-    near = "nothing on session date 20250727; recorded dates near it: 20250725, 20250726"
+    near = "nothing on session date 2025-07-27; recorded dates near it: 2025-07-25, 2025-07-26"
     for date, message in ((NEXT + 1, near), (29990101, "future")):
         with pytest.raises(InputError, match=message):
             rebuild_date(RebuildRequest(date), settings, SystemClock())
     with pytest.raises(InputError, match="did you mean iqfeed-depth-0"):
         rebuild(settings, "iqfeed-depth-9")
     closed_day = settings.model_copy(update={"session": settings.session.model_copy(update={"calendar": "XNYS"})})
-    with pytest.raises(InputError, match="20250727 is a closed day of calendar XNYS"):
+    with pytest.raises(InputError, match="2025-07-27 is a closed day of calendar XNYS"):
         rebuild_date(RebuildRequest(NEXT + 1), closed_day, SystemClock())
     off = settings.model_copy(update={"clickhouse": settings.clickhouse.model_copy(update={"enabled": False})})
     with pytest.raises(InputError, match="switched off"):

@@ -253,7 +253,7 @@ def said(day, monkeypatch, capfd):
 def test_wrong_wishes_are_refused_with_what_to_do(said):
     date = str(DATE)
     for options, words in (
-        (["20250720"], "the newest recorded dates are 20250725"),
+        (["20250720"], "the newest recorded dates are 2025-07-25"),
         (["tomorrow"], "is no date"),
         ([date, "--stream", "iqfeed-depth-9"], "did you mean iqfeed-depth-0"),
         ([date, "--symbols", "AAAA"], "there are e.g. AAA"),
@@ -277,14 +277,14 @@ def test_examples_of_the_document_are_understood(said):
     assert len(examples) == 6
     for arguments in examples:
         code, _, error = said(*arguments)
-        assert (code, "nothing is recorded on session date 20261120" in error) == (2, "--stream" not in arguments), (arguments, error)
+        assert (code, "nothing is recorded on session date 2026-11-20" in error) == (2, "--stream" not in arguments), (arguments, error)
 
 
 def test_closed_day_of_an_exchange_is_called_so(said, monkeypatch):
     monkeypatch.setenv("L2_SESSION__CALENDAR", "XNYS")
     code, _, error = said("replay", "2025-07-26")
     assert code == 2
-    assert "20250726 is no session of XNYS" in error
+    assert "2025-07-26 is no session of XNYS" in error
 
 
 def test_date_without_lines_is_told(tmp_path, monkeypatch, capfd):

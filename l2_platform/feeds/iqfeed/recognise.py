@@ -22,6 +22,7 @@ from l2_platform.feeds.iqfeed.layouts import ACKNOWLEDGED_FIELDS, protocol_from_
 from l2_platform.feeds.iqfeed.level1_clock import TRADE_CLOCK
 from l2_platform.feeds.iqfeed.quote_kernels import field_end
 from l2_platform.market.compiled import kernel
+from l2_platform.market.dates import date_text
 from l2_platform.market.events import (
     CONTENT_TRADE,
     NULL_TS,
@@ -351,14 +352,14 @@ def _check_date(file: Path, session_date: int, bearing: Any, utc_ns: Int64, chan
     places = [int(bearing[0]), newest] if channel == "ticks" else [newest]
     for place in places:
         local = _local(int(utc_ns[place]))
-        day = int(f"{local:%Y%m%d}")
         ahead = (datetime.strptime(str(session_date), "%Y%m%d").date() - local.date()).days  # noqa: DTZ007 - a date only
         if ahead == 0 or (0 < ahead <= SESSION_DAYS_MAX and local.hour >= EVENING_HOUR):
             continue
         line = place + 1 if ahead > 0 else 1 + int(np.argmax(utc_ns > _end_of(session_date)))
-        day = int(f"{_local(int(utc_ns[line - 1])):%Y%m%d}")
+        day = f"{_local(int(utc_ns[line - 1])):%Y-%m-%d}"
         raise InputError(
-            f"{file}: line {line}: its date {day} contradicts --date {session_date}; leave --date out, the lines carry their dates",
+            f"{file}: line {line}: its date {day} contradicts --date {date_text(session_date)}; leave --date out, the lines carry "
+            "their dates",
             file=str(file), line=line, field="date",
         )  # fmt: skip
 

@@ -11,6 +11,7 @@ import pytest
 
 from l2_platform.errors import InputError
 from l2_platform.feeds.iqfeed.recognise import Recognised, check_channel, recognise, session_dates_of_lines
+from l2_platform.market.dates import date_text
 from l2_platform.market.events import NULL_TS
 
 FILE = Path("capture.txt")
@@ -132,7 +133,7 @@ def test_wrong_channel_names_line_and_the_right_one(channel: str, line: str, rig
 @pytest.mark.parametrize(("given", "line"), [(20220402, 2), (20220331, 1), (20210401, 1), (20230401, 2)])
 def test_date_against_the_lines_is_refused(given: int, line: int) -> None:
     lines = [UPDATE.format("09:30:00", "2022-04-01"), UPDATE.format("09:30:01", "2022-04-01")]
-    with pytest.raises(InputError, match=rf"capture\.txt: line {line}: its date 20220401 contradicts --date {given}"):
+    with pytest.raises(InputError, match=rf"capture\.txt: line {line}: its date 2022-04-01 contradicts --date {date_text(given)}"):
         look("depth", *lines, session_date=given)
 
 

@@ -71,7 +71,7 @@ def test_sessions_follow_each_other_without_a_hole(calendar):
     assert calendar.start_of(20250728) == calendar.end_of(20250725)
     assert calendar.is_session(20250725)
     assert not calendar.is_session(20250704)
-    with pytest.raises(InputError, match="20250704"):
+    with pytest.raises(InputError, match="2025-07-04 is no session"):
         calendar.windows(20250704)
 
 

@@ -36,7 +36,7 @@ def end(process):
 
 def test_another_process_is_named_and_its_death_frees_the_date(tmp_path):
     other = held_elsewhere(tmp_path, ALL_STREAMS)
-    message = rf"20250725 is being changed by rebuild \(process {other.pid}\), all streams"
+    message = rf"2025-07-25 is being changed by rebuild \(process {other.pid}\), all streams"
     with pytest.raises(DateBusy, match=message) as error, date_lease(tmp_path, "iqfeed-depth-0", DATE, "close"):
         pass
     assert not error.value.retryable

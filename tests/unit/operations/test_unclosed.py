@@ -59,8 +59,8 @@ def test_the_promise_is_broken_once_the_close_is_overdue_and_says_what_becomes_o
     late = judge_close(3, [date(tries=1, last_s=3000), date(20260919, tries=3)], at(7201), CLOSE)
     assert not late.kept
     assert late.serious
-    assert "20260920 ended 2.0 h ago and is not closed: try 2 of 3 follows at" in late.seen
-    assert "20260919 ended 2.0 h ago and is not closed: 3 more tries did not help" in late.seen
+    assert "2026-09-20 ended 2.0 h ago and is not closed: try 2 of 3 follows at" in late.seen
+    assert "2026-09-19 ended 2.0 h ago and is not closed: 3 more tries did not help" in late.seen
     assert "Launch job daily_close" in late.seen
     assert "a run of daily_close is at work" in judge_close(1, [date(running=True)], at(7201), CLOSE).seen
 
@@ -73,4 +73,4 @@ def test_a_closed_date_that_changed_is_closed_again_some_time_after_the_change()
     assert judge_close(5, [changed], at(90_000 + 7199), CLOSE).kept
     promise = judge_close(5, [changed], at(90_000 + 7201), CLOSE)
     assert not promise.kept
-    assert "20260901 changed 2.0 h ago and is not closed again" in promise.seen
+    assert "2026-09-01 changed 2.0 h ago and is not closed again" in promise.seen

@@ -156,14 +156,14 @@ def test_an_index_makes_the_same_answer_and_its_absence_is_told(settings: Settin
     question = ["book", "AAA", "--at", "2024-01-03T10:00:00", "--json"]
     assert run(question) == 0
     slow = capsys.readouterr()
-    assert "l2 book index 20240103" in slow.err
+    assert "l2 book index 2024-01-03" in slow.err
     assert run(["book", "index", "2024-01-03", "--json"]) == 0
     (built,) = json.loads(capsys.readouterr().out)
     assert (built["stream"], built["lines"], built["complete"]) == (IMPORT, 4, True)
     assert run(question) == 0
     assert capsys.readouterr() == (slow.out, "")
     assert run(["book", "index", "2024-01-05"]) == 2
-    assert "20240103" in capsys.readouterr().err
+    assert "2024-01-03" in capsys.readouterr().err
 
 
 def test_an_instant_of_a_live_stream_must_be_of_its_date(
