@@ -41,7 +41,7 @@ class Halt:
     symbol: str
     ts_from: int
     ts_to: int | None
-    """Trading resumes; None: it is not known when."""
+    """Trading resumes; None: it is not known when, and the halt counts until its session date ends."""
     reason: str
     """The exchange's code, e.g. LUDP, T1, M."""
     market: str

@@ -13,7 +13,7 @@ from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import ClickHouseError
 
 from l2_platform.clock import Clock
-from l2_platform.errors import L2Error, WarehouseError
+from l2_platform.errors import InputError, L2Error, WarehouseError
 from l2_platform.market.sessions import SessionCalendar, Window, load_calendar
 from l2_platform.quality.day import is_half_day, number_of
 from l2_platform.quality.halts import NS, Halt, load_halts
@@ -87,7 +87,7 @@ def halted_now(settings: Settings, gaps: Sequence[LedgerGap], now_ns: int) -> Op
     edge = round(settings.gaps.halt_edge_s * NS)
     covered = (
         gap for gap in silent
-        if all(_halted(name, gap.ts_from, _until(gap, calendar, now_ns), halts, edge) for name in gap.symbols)
+        if all(_halted(name, gap.ts_from, _until(gap, calendar, now_ns), halts, calendar, edge) for name in gap.symbols)
     )  # fmt: skip
     return OpenHalts(frozenset(gap.gap_id for gap in covered), "")
 
@@ -152,20 +152,36 @@ def explanation_of(
     if not _is_silence(gap):
         return ""
     edge = round(settings.halt_edge_s * NS)
-    if all(_halted(name, gap.ts_from, gap.ts_to, halts, edge) for name in gap.symbols):
+    if all(_halted(name, gap.ts_from, gap.ts_to, halts, calendar, edge) for name in gap.symbols):
         return "halt"
     return "auction" if _in_auction(gap.ts_from, gap.ts_to, windows, round(settings.auction_s * NS)) else ""
 
 
-def _halted(symbol: str, ts_from: int, ts_to: int, halts: Sequence[Halt], edge: int) -> bool:
+def _halted(symbol: str, ts_from: int, ts_to: int, halts: Sequence[Halt], calendar: SessionCalendar, edge: int) -> bool:
     """The silence lies in a halt of the symbol, or in halts that follow each other, at most `edge` outside."""
     reached = ts_from + edge
     for halt in sorted((halt for halt in halts if halt.symbol == symbol), key=lambda halt: halt.ts_from):
-        if halt.ts_from <= reached and (halt.ts_to is None or halt.ts_to + edge > ts_from):
-            if halt.ts_to is None or halt.ts_to + edge >= ts_to:
+        end = _end_of(halt, calendar)
+        if halt.ts_from <= reached and end + edge > ts_from:
+            if end + edge >= ts_to:
                 return True
-            reached = max(reached, halt.ts_to + edge)
+            reached = max(reached, end + edge)
     return False
+
+
+def _end_of(halt: Halt, calendar: SessionCalendar) -> int:
+    """When trading was resumed, ns; a halt that is not over lasts until the end of its session date at most.
+
+    Lists keep rows of old halts without a resumption: such a row must not explain every silence that follows. A halt that goes on has a
+    row of the later date.
+    """
+    if halt.ts_to is not None:
+        return halt.ts_to
+    try:
+        return calendar.end_of(calendar.session_date_of(halt.ts_from))
+    except InputError:
+        # the calendar does not know its time: nothing was recorded then
+        return halt.ts_from
 
 
 def _in_auction(ts_from: int, ts_to: int, windows: Sequence[Window], around: int) -> bool:

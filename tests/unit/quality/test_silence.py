@@ -57,6 +57,18 @@ def test_what_counters_prove_is_never_explained_away(name: str) -> None:
     assert why(replace(GAP, evidence={name: 5}), [HALT]) == ""
 
 
+def test_a_halt_that_is_not_over_explains_nothing_behind_its_session_date() -> None:
+    today, old = replace(HALT, ts_to=None), replace(HALT, ts_from=HALT.ts_from - DAY, ts_to=None)
+    assert why(GAP, [old]) == ""
+    assert why(GAP, [replace(old, ts_from=0)]) == ""
+    assert why(GAP, [old, today]) == "halt"
+    assert why(GAP, [replace(old, ts_to=HALT.ts_to)]) == "halt"
+    # 22:00 in New York: the session of the 20th has begun
+    assert why(GAP, [replace(today, ts_from=BASE + 3 * HOUR)]) == "halt"
+    before = replace(GAP, session_date=date(2026, 11, 19), ts_from=GAP.ts_from - DAY, ts_to=CALENDAR.end_of(20261119))
+    assert why(before, [old], 20261119) == "halt"
+
+
 def test_a_halt_of_one_symbol_does_not_explain_a_lost_link() -> None:
     assert why(replace(GAP, cause="disconnect", symbols=()), [HALT]) == ""
 
@@ -98,6 +110,8 @@ def test_a_halt_in_force_covers_an_open_silence(tmp_path: Path) -> None:
     over = "11/20/2026,10:00:30,SYM1,T1,11/20/2026,10:05:00\n"
     assert halted(tmp_path, over, now_ns=OPEN.ts_from + 359 * S) == ({"a"}, "")
     assert halted(tmp_path, over, now_ns=OPEN.ts_from + 361 * S) == (set(), "")
+    # nobody told of its end, a week ago
+    assert halted(tmp_path, "11/13/2026,10:00:30,SYM1,T1,,\n") == (set(), "")
     # it began long before the halt
     assert halted(tmp_path, "11/20/2026,10:01:30,SYM1,T1,,\n") == (set(), "")
 
