@@ -6,24 +6,20 @@ digits behind a point, both New York. Empty resumption: the halt is not over. Wh
 """
 
 import csv
-import http.client
 import io
 import re
-import urllib.request
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final
 from zoneinfo import ZoneInfo
 
-from l2_platform.clock import SystemClock
 from l2_platform.errors import InputError, L2Error
+from l2_platform.quality.halts_fetch import fetch
 from l2_platform.quality.halts_rss import rss_rows
 from l2_platform.settings import Settings
 
 NS: Final = 1_000_000_000
-PIECE_BYTES: Final = 65_536
-"""Bytes of a download between two looks at the clock."""
 ZONE: Final = ZoneInfo("America/New_York")
 NEEDED: Final = ("Halt Date", "Halt Time", "Issue Symbol", "Reason Codes", "Resumption Date", "Resumption Trade Time")
 SYMBOL: Final = re.compile(r"[A-Z0-9.@#$^/+=_-]{1,32}")
@@ -138,31 +134,7 @@ def _moment(row: Mapping[str, str], date_column: str, time_column: str, where: s
 
 def _download(address: str, settings: Settings) -> bytes:
     """At most one byte more than allowed; the whole answer must come within `gaps.halts_timeout_s`."""
-    limit, seconds = settings.gaps.halts_bytes_max + 1, settings.gaps.halts_timeout_s
-    clock = SystemClock()
-    deadline = clock.monotonic_ns() + round(seconds * NS)
-    request = urllib.request.Request(address, headers={"User-Agent": "l2_platform"})  # noqa: S310 - http or https only
-    data = bytearray()
     try:
-        with _OPENER.open(request, timeout=seconds) as answer:
-            while len(data) < limit and (piece := answer.read1(min(PIECE_BYTES, limit - len(data)))):
-                data += piece
-                if clock.monotonic_ns() > deadline:
-                    raise TimeoutError(f"no whole answer within {seconds:g} s (`L2_GAPS__HALTS_TIMEOUT_S`)")
-    except (OSError, http.client.HTTPException, ValueError) as error:
+        return fetch(address, settings.gaps.halts_bytes_max + 1, settings.gaps.halts_timeout_s)
+    except OSError as error:
         raise HaltsUnreachable(f"{address}: {error}; nothing is explained by halts until it answers") from None
-    return bytes(data)
-
-
-def _web_only() -> urllib.request.OpenerDirector:
-    """Asks http and https addresses only, also where an answer leads elsewhere (no file, no ftp)."""
-    opener = urllib.request.OpenerDirector()
-    for handler in (
-        urllib.request.ProxyHandler(), urllib.request.HTTPHandler(), urllib.request.HTTPSHandler(), urllib.request.HTTPErrorProcessor(),
-        urllib.request.HTTPDefaultErrorHandler(), urllib.request.HTTPRedirectHandler(), urllib.request.UnknownHandler(),
-    ):  # fmt: skip
-        opener.add_handler(handler)
-    return opener
-
-
-_OPENER: Final = _web_only()

@@ -127,10 +127,16 @@ def test_what_is_no_feed_of_halts_is_refused(text: str, said: str) -> None:
 
 @pytest.fixture
 def address() -> Iterator[str]:
-    """A server whose answers are right, endless, slow, or lead to a file."""
+    """A server whose answers are right, endless, slow from the first byte or later, or lead to a file or elsewhere again and again."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
+            if self.path == "/trickle":
+                self.trickle()
+                return
+            if self.path.startswith("/round"):
+                self.lead_on(int(self.path.removeprefix("/round")))
+                return
             place = "file:///etc/hosts" if self.path == "/away" else ""
             self.send_response(302 if place else 404 if self.path == "/none" else 200)
             if place:
@@ -146,6 +152,21 @@ def address() -> Iterator[str]:
                     for _ in range(200):
                         self.wfile.write(b"x")
                         time.sleep(0.05)
+
+        def trickle(self) -> None:
+            """Status and headers a byte at a time, and nothing behind them."""
+            with contextlib.suppress(OSError):
+                for byte in b"HTTP/1.0 200 OK\r\nX-Long: " + b"x" * 100 + b"\r\n\r\n":
+                    self.wfile.write(bytes((byte,)))
+                    time.sleep(0.05)
+
+        def lead_on(self, number: int) -> None:
+            """Each step comes in time; nothing at the end of eight of them, halts behind the ninth."""
+            time.sleep(0.15)
+            with contextlib.suppress(OSError):
+                self.send_response(302)
+                self.send_header("Location", f"/round{number + 1}" if number < 8 else "/empty" if number == 8 else "/right")
+                self.end_headers()
 
         def log_message(self, *_: object) -> None:
             """Quiet."""
@@ -171,3 +192,17 @@ def test_an_address_is_read_within_its_bounds(address: str, tmp_path: Path) -> N
         load("/none")
     with pytest.raises(HaltsUnreachable, match="file:"):
         load("/away")
+
+
+@pytest.mark.parametrize("path", ["/trickle", "/round0"])
+def test_an_answer_that_comes_too_slowly_is_given_up_wherever_it_is(address: str, tmp_path: Path, path: str) -> None:
+    with pytest.raises(HaltsUnreachable, match=r"no whole answer within 0\.5 s"):
+        load_halts(settings(tmp_path, halts=address + path, halts_timeout_s=0.5))
+    # and nothing goes on behind it
+    for thread in [one for one in threading.enumerate() if one.name == "halts"]:
+        thread.join(5)
+        assert not thread.is_alive()
+
+
+def test_answers_lead_on_within_the_time(address: str, tmp_path: Path) -> None:
+    assert len(load_halts(settings(tmp_path, halts=address + "/round9"))) == 2
