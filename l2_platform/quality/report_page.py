@@ -15,7 +15,7 @@ from l2_platform import __version__
 from l2_platform.quality.ledger import LedgerGap
 from l2_platform.quality.report_facts import Closed, DayFacts, Part, Recorded
 from l2_platform.quality.report_svg import COLOURS, Mark, heat_svg, latency_svg, spread_svg, timeline_svg
-from l2_platform.quality.report_verdict import FIXED, Verdict, counted, counts_of, is_unexplained
+from l2_platform.quality.report_verdict import FIXED, Verdict, counted, counts_of, is_unexplained, lost_s, quotes_lost
 
 BYTES_UNITS: Final = ("B", "KB", "MB", "GB", "TB")
 
@@ -173,6 +173,11 @@ def repairs(facts: DayFacts) -> list[str]:
     if counts and (counts["repaired"] or counts["rows_recovered"]):
         found.append(
             f"{counted(counts['repaired'], 'gap')} from history, {counted(counts['rows_recovered'], 'row')} recovered"
+        )
+    if gone := quotes_lost(facts):
+        seconds = sum(lost_s(gap, facts) for gap in gone)
+        found.append(
+            f"quotes of {seconds_text(seconds)} stay lost: history has the prints of {counted(len(gone), 'gap')}, and no quotes"
         )
     states = [gap.repair_state for gap in facts.gaps.value or [] if gap.repair_state and gap.repair_state not in FIXED]
     found += [f"{counted(states.count(state), 'gap')} {text}" for state, text in _NOT_MENDED.items() if state in states]

@@ -12,7 +12,7 @@ from l2_platform.quality.report_facts import Audit, Completeness, DayFacts, Part
 
 Word = Literal["complete", "repaired", "degraded", "missing", "not evaluated"]
 FIXED: Final = frozenset({"repaired", "nothing_to_repair"})
-"""Repair states after which nothing is missing."""
+"""Repair states after which no print is missing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +73,20 @@ def lost_s(gap: LedgerGap, facts: DayFacts) -> float:
 def is_lost(gap: LedgerGap, facts: DayFacts) -> bool:
     """Unexplained, and long enough to be told; prints that are missing by the feed's counters are lost however short the time is."""
     return is_unexplained(gap) and (lost_s(gap, facts) > facts.bounds.warn_s or gap.cause == "missing_prints")
+
+
+def quotes_lost(facts: DayFacts) -> list[LedgerGap]:
+    """Level 1 gaps whose prints history brought back, or had none to bring: their quotes are lost for ever, and nobody can do anything."""
+    return [
+        gap
+        for gap in facts.gaps.value or []
+        if "-level1-" in gap.stream
+        and gap.state != "withdrawn"
+        and not gap.explanation
+        and gap.repair_state in FIXED
+        and gap.cause != "missing_prints"
+        and lost_s(gap, facts) > facts.bounds.warn_s
+    ]
 
 
 def judge_day(facts: DayFacts) -> Verdict:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from l2_platform.quality.report_facts import AuditedCheck, DayFacts
-from l2_platform.quality.report_verdict import counted, is_lost, lost_s, without_stale
+from l2_platform.quality.report_verdict import counted, is_lost, lost_s, quotes_lost, without_stale
 
 CHANNELS: Final[Mapping[str, str]] = {
     "trades": "level1",
@@ -46,6 +46,10 @@ def promises_of(table: str) -> dict[str, str]:
         GAPS: "No time of the date is missing without an explanation or a repair.",
         "equals_journal": "The rows are those that the journal yields: by count, key range and a hash of each minute.",
     }
+    if table == "quotes":
+        found[GAPS] = (
+            "No time of the date is missing without an explanation; a repair does not count, for quotes have no history."
+        )
     if table == "trades":
         found[PRINTS] = "No print is missing, by the counters of the feed."
     if table == "book_snapshots":
@@ -77,11 +81,15 @@ def _gaps(facts: DayFacts, table: str) -> TableProof:
         return TableProof(table, GAPS, False, facts.gaps.text)
     mine = [gap for gap in gaps if f"-{CHANNELS[table]}-" in gap.stream]
     lost = [gap for gap in mine if is_lost(gap, facts)]
-    seconds = sum(lost_s(gap, facts) for gap in lost)
+    # a repair brings prints: the quotes beside them are gone
+    gone = quotes_lost(facts) if table == "quotes" else []
+    seconds, gone_s = (sum(lost_s(gap, facts) for gap in some) for some in (lost, gone))
     numbers = {"gaps": len(mine), "unexplained": len(lost), "unexplained_s": round(seconds, 3)}
-    if not lost and facts.gaps.reason:
+    if table == "quotes":
+        numbers["repaired_without_quotes_s"] = round(gone_s, 3)
+    if not (lost or gone) and facts.gaps.reason:
         return TableProof(table, GAPS, False, f"not evaluated: {facts.gaps.reason}", numbers=numbers)
-    if not lost:
+    if not (lost or gone):
         return TableProof(
             table,
             GAPS,
@@ -90,8 +98,14 @@ def _gaps(facts: DayFacts, table: str) -> TableProof:
             numbers=numbers,
         )
     serious = any(lost_s(gap, facts) > facts.bounds.error_s for gap in lost)
-    text = f"{counted(len(lost), 'gap')} without explanation or repair, {seconds:,.1f} s together: l2 gaps --date {facts.session_date}"
-    return TableProof(table, GAPS, False, text, serious, numbers)
+    told = []
+    if lost:
+        told.append(f"{counted(len(lost), 'gap')} without explanation or repair, {seconds:,.1f} s together")
+    if gone:
+        told.append(
+            f"quotes of {gone_s:,.1f} s are lost for ever: history has the prints of {counted(len(gone), 'gap')}, and no quotes"
+        )
+    return TableProof(table, GAPS, False, f"{'; '.join(told)}: l2 gaps --date {facts.session_date}", serious, numbers)
 
 
 def _prints(facts: DayFacts) -> TableProof:

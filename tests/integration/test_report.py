@@ -83,6 +83,7 @@ def test_a_bad_day_names_what_is_lost_why_and_what_to_do(settings: Settings, cli
     assert (counts["all"], counts["short"], counts["long"], counts["repaired"], counts["rows_recovered"]) == (5, 4, 3, 1, 90)
     repaired = made.as_dict()["repaired"]
     assert "1 gap from history, 90 rows recovered" in repaired
+    assert "quotes of 90.0 s stay lost: history has the prints of 1 gap, and no quotes" in repaired
     assert any("was rebuilt from the journal at the close: rows were missing" in text for text in repaired)
     assert any("clickhouse quotes" in text and "equal to the journal now" in text for text in repaired)
     assert "<b>&EVIL" not in page, "names of the feed are text and never markup"

@@ -22,6 +22,7 @@ from l2_platform.quality.report_facts import (
     Recorded,
     StoredRows,
 )
+from l2_platform.quality.report_page import repairs
 from l2_platform.quality.report_verdict import judge_day
 from l2_platform.quality.table_proofs import CHANNELS, judge_table
 from l2_platform.settings import GapSettings
@@ -102,6 +103,37 @@ def test_a_gap_counts_by_length_explanation_repair_and_window(gap, word, table):
     facts = replace(whole(), gaps=Part([gap]))
     assert judge_day(facts).word == word
     assert proofs(facts)["no_unexplained_gaps"] == table
+
+
+@pytest.mark.parametrize(
+    ("gap", "quotes"),
+    [
+        (a_gap(60, 110, repair_state="repaired"), (False, False)),
+        (a_gap(60, 900, repair_state="nothing_to_repair"), (False, False)),
+        (a_gap(60, 60.5, repair_state="repaired"), (True, True)),
+        (a_gap(60, 110, repair_state="repaired", explanation="halt"), (True, True)),
+        (a_gap(60, 110, repair_state="repaired", state="withdrawn"), (True, True)),
+        (a_gap(60, 110, repair_state="repaired", cause="missing_prints"), (True, True)),
+        (a_gap(7300, 9000, repair_state="repaired"), (True, True)),
+        (a_gap(60, 110, "iqfeed-depth-0", repair_state="repaired"), (True, True)),
+    ],
+    ids=["repaired", "nothing_missing", "short", "explained", "withdrawn", "prints", "after_hours", "other_channel"],
+)  # fmt: skip
+def test_a_repair_brings_no_quotes(gap, quotes):
+    facts = replace(whole(), gaps=Part([gap]))
+    assert proofs(facts)["no_unexplained_gaps"] == (True, True)
+    assert proofs(facts, "quotes")["no_unexplained_gaps"] == quotes
+    assert judge_day(facts).ok
+
+
+def test_lost_quotes_are_told_in_seconds():
+    gaps = [a_gap(60, 110, repair_state="repaired"), a_gap(200, 600), a_gap(700, 702.5, repair_state="repaired")]
+    facts = replace(whole(), gaps=Part(gaps))
+    (proof,) = [one for one in judge_table(facts, "quotes", {}) if one.name == "no_unexplained_gaps"]
+    assert (proof.kept, proof.serious) == (False, True)
+    assert "1 gap without explanation or repair, 400.0 s together; quotes of 52.5 s are lost for ever: " in proof.text
+    assert proof.numbers == {"gaps": 3, "unexplained": 1, "unexplained_s": 400.0, "repaired_without_quotes_s": 52.5}
+    assert "quotes of 52.5 s stay lost: history has the prints of 2 gaps, and no quotes" in repairs(facts)
 
 
 @pytest.mark.parametrize(
