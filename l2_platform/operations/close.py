@@ -168,7 +168,7 @@ def _close_tables(settings: Settings, clock: Clock, report: CloseReport, said: S
             staging = Staging(link, settings.clickhouse.database, item.stream, date)
             said(f"measuring {item.stream}")
             item.tables = _measure(staging)
-            before = _recorded(link, settings, item.stream, date)
+            before = _recorded(link, settings, item, date)
             delivered = delivered_seq(link, staging, settings.clickhouse.database)
             item.reason = reason_to_rebuild(item.lines, delivered, item.tables, before)
         if item.reason:
@@ -204,13 +204,18 @@ def reason_to_rebuild(lines: int, delivered: int, tables: Mapping[str, Content],
     return f"{', '.join(changed)} changed since the date was closed" if changed else ""
 
 
-def _recorded(link: WarehouseLink, settings: Settings, stream: str, session_date: int) -> dict[str, str]:
-    """Table → hash that the newest earlier close recorded."""
+def _recorded(link: WarehouseLink, settings: Settings, item: StreamClose, session_date: int) -> dict[str, str]:
+    """Table → hash that the newest earlier close recorded, and that still has to hold.
+
+    None of history whose journal has more lines than then: a repair or a backfill added to the date, and its tables had to change.
+    """
     sql = (
-        f"SELECT table, argMax(content_hash, ts_written) FROM {settings.clickhouse.database}.{REPORTS}"  # noqa: S608 - names are ours
+        f"SELECT table, argMax(content_hash, ts_written), argMax(journal_lines, ts_written) FROM {settings.clickhouse.database}.{REPORTS}"  # noqa: S608 - names are ours
         f" WHERE {WHERE} AND program = {quoted(__version__)} GROUP BY table"
     )
-    return {row[0]: row[1] for row in link.query(sql, stream=stream, date=date_text(session_date))}
+    rows = link.query(sql, stream=item.stream, date=date_text(session_date))
+    grows = source_of(item.stream) == "history"
+    return {table: digest for table, digest, lines in rows if not (grows and item.lines > int(lines))}
 
 
 def _bytes(link: WarehouseLink, settings: Settings, table: str, stream: str, session_date: int) -> int:

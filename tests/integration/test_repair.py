@@ -20,9 +20,11 @@ from l2_platform.definitions import build_definitions
 from l2_platform.errors import DateBusy, InputError
 from l2_platform.monitoring.changed_dates import changed_dates
 from l2_platform.monitoring.leases import date_lease
+from l2_platform.operations.close import StreamClose, close_date
 from l2_platform.quality.repair import STREAM, repair_date
 from l2_platform.quality.repair_due import due_gaps
 from l2_platform.replay.rebuild import RebuildRequest, rebuild_date
+from l2_platform.settings import CloseSettings
 from tests.integration.homes import L2, Home
 from tests.integration.repairs import CLOCK, NS, Market, repair_home
 from tests.integration.stored import LIVE, warehouse
@@ -114,6 +116,28 @@ def test_a_rebuild_makes_the_same_rows_from_the_journal_alone(market: Market) ->
     (result,) = rebuild_date(RebuildRequest(market.date, (STREAM,)), market.settings, CLOCK)
     assert result.outcome == "equal"
     assert market.rows() == market.expected()
+
+
+def test_a_closed_date_that_is_repaired_further_is_closed_again_without_a_rebuild(home: Home, shared: Client) -> None:
+    settings = home.settings.model_copy(update={"close": CloseSettings(wait_s=5, poll_s=0.05)})
+
+    def closed(session_date: int) -> StreamClose:
+        report = close_date(settings, CLOCK, session_date)
+        assert report.closed
+        return next(item for item in report.streams if item.stream == STREAM)
+
+    lines = 0
+    for market in (Market(home.settings, shared, days_ago=5), Market(home.settings, shared, days_ago=5)):
+        market.put()
+        with vendor(market.settings, history_of(market.ticks)):
+            assert market.repair().state == "repaired"
+        again = closed(market.date)
+        assert (again.reason, again.lines > lines) == ("", True)
+        lines = again.lines
+    # what changes without a line more is found as before
+    where = f"stream = '{STREAM}' AND session_date = '{market.day}'"
+    shared.command(f"ALTER TABLE l2.trades UPDATE size = size + 1 WHERE {where} SETTINGS mutations_sync = 2")
+    assert closed(market.date).reason == "trades changed since the date was closed"
 
 
 def test_where_ids_are_others_only_what_lies_strictly_inside_comes(market: Market) -> None:
