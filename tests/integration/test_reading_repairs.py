@@ -104,6 +104,29 @@ def test_prints_and_bars_in_sql_are_those_of_the_whole_day(client: Client) -> No
         assert client.query(others).result_rows == [(0,)], view
 
 
+def test_a_date_costs_the_same_however_many_others_are_stored(client: Client) -> None:
+    """What is asked of a date reaches every read of the views, also those behind joins; a symbol is found by the key."""
+
+    def put(day: str) -> None:
+        put_trades(client, LIVE, day, 18_000)
+        put_trades(client, STREAM, day, 300)
+
+    def costs(day: str) -> dict[str, int]:
+        found = {}
+        for view in ("prints", "bars_1s", "bars_5s", "bars_1m", "bars_daily"):
+            for more in ("", " AND symbol = 'AAA'", f" AND stream = '{LIVE}'"):
+                told = client.query(f"EXPLAIN ESTIMATE SELECT * FROM l2.{view} WHERE session_date = '{day}'{more}")
+                found[view + more] = sum(row[told.column_names.index("rows")] for row in told.result_rows)
+        return found
+
+    put("2026-10-05")
+    alone = costs("2026-10-05")
+    for other in ("2026-10-06", "2026-10-07", "2026-10-08"):
+        put(other)
+    assert costs("2026-10-05") == alone
+    assert 0 < alone["bars_1m AND symbol = 'AAA'"] < alone["bars_1m"] <= 4 * 18_300
+
+
 def test_bars_of_a_date_count_live_streams_before_others(client: Client) -> None:
     day = date(2026, 11, 12)
     put_trades(client, LIVE, day.isoformat(), 60, symbols=("AAA",))
