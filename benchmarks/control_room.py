@@ -50,7 +50,7 @@ def control_room(ctx: Context) -> Result:
         ]
     return Result(
         rows=rows, more={"Cost while idle": costs}, targets=targets,
-        limit="Imports of Python packages; the daemon's loops (sensors every 15 and 30 s, a GraphQL question of the watchdog).",
+        limit="Imports of Python packages; the daemon's loops (sensors every 10 to 60 s, each tick some writes; the queue).",
     )  # fmt: skip
 
 

@@ -477,6 +477,8 @@ class QualitySettings(Section):
     """Rows of a symbol that are flagged within this make one finding, s."""
     group_rows: int = Field(default=20_000_000, ge=1000, le=1_000_000_000)
     """Rows that one statement of a check looks at; more go in several statements, a range of symbols each: bounds the memory."""
+    join_rows: int = Field(default=2_000_000, ge=1000, le=100_000_000)
+    """The same for statements that hold a table's rows in memory to compare them with another's, a few hundred bytes each."""
     memory_bytes_max: Bytes = 2 << 30
     """Memory of one statement in the warehouse; from half of it on it sorts and groups on disk, bytes."""
     statement_s: Seconds = 300.0

@@ -6,12 +6,13 @@ date and what becomes of their results (audit).
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from string import Template
 from typing import Any, Final
 
 from clickhouse_connect.driver.client import Client
+from clickhouse_connect.driver.exceptions import DatabaseError
 
 from l2_platform.quality.checks.rule import FRAGMENTS, Check, Statement
 from l2_platform.quality.day import Day, Held, Hours
@@ -19,6 +20,9 @@ from l2_platform.quality.findings import CheckResult, Finding
 from l2_platform.settings import QualitySettings
 
 MINUTE_NS: Final = 60_000_000_000
+OVER_MEMORY: Final = "MEMORY_LIMIT_EXCEEDED"
+SPLIT: Final = 4
+"""Into so many parts a range is cut that needs too much memory."""
 LEVELS: Final = {1: "warn", 2: "error"}
 GROUPED: Final = """
 SELECT {stream:String} AS stream, symbol, if(level = 0 OR worth < if(level = 1, {least_warn:Float64}, {least_error:Float64})
@@ -48,8 +52,8 @@ class Runner:
 
     client: Client
     day: Day
-    ranges: dict[tuple[str, str], list[tuple[str, str]]] = field(default_factory=dict)
-    """(table, stream) → first and last symbol of each range."""
+    counts: dict[tuple[str, str], Sequence[Sequence[Any]]] = field(default_factory=dict)
+    """(table, stream; empty: all) → each symbol with its rows, in order."""
 
     def run(self, check: Check) -> CheckResult:
         """Run it; raise ClickHouse errors."""
@@ -59,8 +63,7 @@ class Runner:
             result.outcome, result.message = "not_evaluated", reason
             return result
         for statement in check.statements:
-            for text, values in self._fillings(statement):
-                self._add(check, statement, result, text, values)
+            self._judge(check, statement, result)
         kept = self.day.settings.quality.findings_max
         result.findings.sort(key=lambda found: (found.severity != "error", -found.value))
         del result.findings[kept:]
@@ -70,29 +73,56 @@ class Runner:
             result.outcome, result.severity = "failed", result.findings[0].severity
         return result
 
-    def _fillings(self, statement: Statement) -> Iterator[tuple[str, dict[str, Any]]]:
-        """Text and values of each run of a statement."""
+    def _judge(self, check: Check, statement: Statement, result: CheckResult) -> None:
+        """Run a statement; where it needs more memory than it may, again in smaller ranges, down to a symbol each."""
+        parts = 1
+        while True:
+            found = CheckResult(check.name)
+            fillings = list(self._fillings(statement, parts))
+            try:
+                for text, values in fillings:
+                    self._add(check, statement, found, text, values)
+                break
+            except DatabaseError as error:
+                parts *= SPLIT
+                if OVER_MEMORY not in str(error) or len(list(self._fillings(statement, parts))) == len(fillings):
+                    raise
+        result.looked, result.flagged, result.found = (
+            result.looked + found.looked, result.flagged + found.flagged, result.found + found.found,
+        )  # fmt: skip
+        result.findings += found.findings
+
+    def _fillings(self, statement: Statement, parts: int) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Text and values of each run of a statement; ranges hold a `parts`-th of the rows that they may."""
+        quality = self.day.settings.quality
         if not statement.table:
-            yield self._text(statement, ranged=False), self._values(statement, None)
+            table = statement.ranged_by
+            ranges = self._ranges(table, "", self.day.rows(table), quality.join_rows // parts) if table else [("", "")]
+            for first, last in ranges:
+                values = self._values(statement, None) | {"first": first, "last": last}
+                yield self._text(statement, ranged=len(ranges) > 1), values
             return
         for held in self.day.streams(statement.table, statement.sources):
-            ranges = self._ranges(statement.table, held) if statement.by_symbols else [("", "")]
+            ranges = [("", "")]
+            if statement.by_symbols:
+                ranges = self._ranges(statement.table, held.stream, held.rows, quality.group_rows // parts)
             for first, last in ranges:
                 values = self._values(statement, held) | {"first": first, "last": last}
                 yield self._text(statement, ranged=len(ranges) > 1), values
 
-    def _ranges(self, table: str, held: Held) -> list[tuple[str, str]]:
-        most = self.day.settings.quality.group_rows
-        key = (table, held.stream)
-        if held.rows <= most:
+    def _ranges(self, table: str, stream: str, rows: int, most: int) -> list[tuple[str, str]]:
+        """Ranges of symbols of at most `most` of the table's `rows`; `stream` empty: of all streams together."""
+        key = (table, stream)
+        if rows <= most:
             return [("", "")]
-        if key not in self.ranges:
+        if key not in self.counts:
             sql = f"""
                 SELECT toString(symbol) AS name, count() FROM {self._database}.{table}
-                WHERE session_date = {{day:Date}} AND stream = {{stream:String}} GROUP BY name ORDER BY name"""  # noqa: S608 - names are ours
-            parameters = {"day": self.day.session_date, "stream": held.stream}
-            self.ranges[key] = ranges_of(self.client.query(sql, parameters=parameters).result_rows, most)
-        return self.ranges[key]
+                WHERE session_date = {{day:Date}} AND ({{stream:String}} = '' OR stream = {{stream:String}})
+                GROUP BY name ORDER BY name"""  # noqa: S608 - names are ours
+            parameters = {"day": self.day.session_date, "stream": stream}
+            self.counts[key] = self.client.query(sql, parameters=parameters).result_rows
+        return ranges_of(self.counts[key], most)
 
     def _text(self, statement: Statement, *, ranged: bool) -> str:
         where = "session_date = {day:Date}"

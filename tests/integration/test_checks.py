@@ -183,6 +183,15 @@ def test_only_what_is_wrong_is_found_beside_the_rows(audited: AuditResult) -> No
     assert [item.stream for item in silences] == [OTHER], "the other streams have no pause, the quiet symbol is explained"
 
 
+def test_bars_are_the_same_in_ranges_of_symbols(home: Home, audited: AuditResult) -> None:
+    settings = home.settings.model_copy(update={"quality": QualitySettings(join_rows=1000)})
+    (ranged,) = audit_date(settings, DAY, SystemClock(), ["bars_equal_history"]).checks
+    whole = next(check for check in audited.checks if check.name == ranged.name)
+    assert (ranged.outcome, ranged.looked, ranged.flagged) == (whole.outcome, whole.looked, whole.flagged)
+    assert ranged.looked > 0
+    assert sorted(map(str, ranged.findings)) == sorted(map(str, whole.findings))
+
+
 def test_a_calendar_with_hours_expects_every_minute_of_them(home: Home, audited: AuditResult) -> None:
     settings = home.settings.model_copy(update={"session": SessionSettings(calendar="XNYS")})
     found = findings_of(audit_date(settings, DAY, SystemClock(), ["calendar_kept"]), "calendar_kept")

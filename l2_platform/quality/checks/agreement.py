@@ -20,7 +20,7 @@ FROM (
            sumIf(size, counted) AS v, any(told.interval_s = 86400) AS is_day
     FROM (SELECT toString(history_bars.symbol) AS symbol, splitByChar('-', toString(stream))[1] AS vendor, interval_s,
                  toUnixTimestamp64Nano(ts_begin) AS begin, open, high, low, close, volume
-          FROM $database.history_bars WHERE session_date = {day:Date} AND interval_s = $length
+          FROM $database.history_bars WHERE session_date = {day:Date} AND interval_s = $length AND $symbols
             AND ($length = 86400 OR NOT arrayExists(
                 lost -> lost.1 = vendor AND (empty(lost.2) OR has(lost.2, symbol)) AND lost.3 < begin + interval_s * 1000000000
                         AND lost.4 >= begin,
@@ -37,7 +37,7 @@ FROM (
                AND $length = 86400)
                    AS counted
         FROM $database.trades WHERE session_date = {day:Date} AND ts_event IS NOT NULL AND basis IN ('last', 'extended', 'other')
-          AND symbol IN (SELECT symbol FROM $database.history_bars WHERE session_date = {day:Date} AND interval_s = $length)
+          AND $symbols AND symbol IN (SELECT symbol FROM $database.history_bars WHERE session_date = {day:Date} AND interval_s = $length)
         ORDER BY source DESC
         LIMIT 1 BY symbol, vendor, trade_date, market_center, tick_id, if(tick_id = 0, (toString(stream), seq), ('', 0))
     ) AS held ON told.symbol = held.symbol AND told.vendor = held.vendor AND told.begin = held.begin
@@ -161,7 +161,7 @@ CHECKS: Final = (
         "Bars made of the stored prints are the vendor's bars of history, in every number (C and E prints; of a day C, volume with E"
         " and O); not where a gap got bars in place of its prints.",
         "measured on real IQFeed ticks: 7,949 of 7,949 bars of a second and all of a day are equal", "error", (),
-        tuple(Statement("", _bars(length), form="groups") for length in LENGTHS_S), _has_bars,
+        tuple(Statement("", _bars(length), form="groups", ranged_by="trades") for length in LENGTHS_S), _has_bars,
     ),
     Check(
         "sources_agree", 14, "trades",

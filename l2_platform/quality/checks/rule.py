@@ -42,6 +42,8 @@ class Statement:
     form: Form = "rows"
     by_symbols: bool = True
     """It may run for a range of symbols at a time."""
+    ranged_by: str = ""
+    """Without `table`: it runs for ranges of symbols that have `quality.join_rows` rows in this table, in all streams together."""
     sources: tuple[str, ...] = ("live", "import", "history")
     """Streams it judges."""
     value: Literal["max", "sum", "count"] = "max"
