@@ -28,6 +28,7 @@ from l2_platform.feeds.iqfeed.reply_file import has_bars
 from l2_platform.journal.appending import Piece, append_finished_segment, close_date, contexts_of_date
 from l2_platform.market.dates import day_of
 from l2_platform.market.sessions import load_calendar
+from l2_platform.monitoring.changed_dates import note_change
 from l2_platform.monitoring.leases import date_lease
 from l2_platform.monitoring.symbols_file import load_symbols
 from l2_platform.settings import Settings
@@ -103,6 +104,9 @@ def backfill_date(
         shutil.rmtree(folder, ignore_errors=True)
         if close_date(settings.journal_dir, kind.stream, session_date) is not None:
             result.rows = {name: deliver_history(name, session_date, settings, clock, kind.stream) for name in sinks}
+            if any(item.state == "fetched" for item in result.symbols):
+                # again: an archive that was written meanwhile took note of the change before these rows
+                note_change(settings.run_dir, session_date, clock.now_ns())
         return result
 
 
@@ -240,9 +244,9 @@ def _fetch(
                 state = "fetched" if item.outcome == "data" else item.outcome
                 _note(result, SymbolResult(item.symbol, state, item.lines, item.message), names, progress)
                 if sum(one.file.stat().st_size for one in gathered if one.file) >= settings.lookup.commit_bytes:
-                    _commit(gathered, session_date, kind, settings, span)
+                    _commit(gathered, session_date, kind, settings, span, clock)
         finally:
-            _commit(gathered, session_date, kind, settings, span)
+            _commit(gathered, session_date, kind, settings, span, clock)
 
 
 def _readable(item: Fetched, kind: History) -> Fetched:
@@ -258,10 +262,14 @@ def _note(result: BackfillResult, item: SymbolResult, names: list[str], progress
     progress(item, len(result.symbols), len(names))
 
 
-def _commit(gathered: list[Fetched], session_date: int, kind: History, settings: Settings, span: tuple[str, str]) -> None:
+def _commit(
+    gathered: list[Fetched], session_date: int, kind: History, settings: Settings, span: tuple[str, str], clock: Clock
+) -> None:
     """Everything gathered as one segment; the files go when the journal has it."""
     if not gathered:
         return
+    # the date may be archived already
+    note_change(settings.run_dir, session_date, clock.now_ns())
     ready = sorted(gathered, key=lambda item: item.symbol)
     context = {"protocol": settings.feed.protocol, "symbols": [item.symbol for item in ready], **kind.context}
     append_finished_segment(

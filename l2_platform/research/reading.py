@@ -138,8 +138,8 @@ class _Reading:
         for item in chosen:
             if item.session_date.year * 10_000 + item.session_date.month * 100 + item.session_date.day in changed:
                 raise InputError(
-                    f"{item.session_date} was repaired or rebuilt after it was archived: `l2 archive {item.session_date}` brings the "
-                    "archive up to date (job daily_close does it by itself), or read with the warehouse (archive_only=False)"
+                    f"{item.session_date} was repaired, rebuilt or filled after it was archived: `l2 archive {item.session_date}` brings "
+                    "the archive up to date (job daily_close does it by itself), or read with the warehouse (archive_only=False)"
                 )
 
     # ── what there is ──

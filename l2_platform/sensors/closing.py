@@ -26,7 +26,7 @@ def build_unclosed_sensor(settings: Settings, partitions: dg.DailyPartitionsDefi
         description=(
             f"Watches the last {close.again_dates} session dates that ended: one that is not closed is given to daily_close again, up to "
             f"{close.again_max} times, {close.again_first_s / 60:.0f} minutes after the failed run and then ever later. A closed date "
-            "whose rows changed since (a repair, a rebuild) is closed and archived again, however old it is."
+            "whose rows changed since (a repair, a rebuild, a backfill) is closed and archived again, however old it is."
         ),
         minimum_interval_seconds=INTERVAL_S, job_name=JOB, default_status=dg.DefaultSensorStatus.RUNNING,
     )  # fmt: skip

@@ -21,6 +21,7 @@ from l2_platform.clock import SystemClock
 from l2_platform.collectors.backfill import STREAM, backfill_date, journaled_symbols
 from l2_platform.definitions import build_definitions
 from l2_platform.errors import DateBusy, InputError
+from l2_platform.monitoring.changed_dates import changed_dates
 from l2_platform.monitoring.leases import date_lease
 from l2_platform.settings import Settings
 from tests.integration.homes import L2, Home
@@ -74,6 +75,10 @@ def test_a_day_is_fetched_once_and_another_symbol_is_added(home: Home, settings:
     assert before["ts_event"].min() >= datetime(day.year, day.month, day.day, tzinfo=UTC)
     assert before["ts_event"].max() < datetime(day.year, day.month, day.day, tzinfo=UTC) + timedelta(days=1)
     assert trades(settings, day)["seq"].n_unique() == lines
+    changed = changed_dates(settings.run_dir)
+    assert number(day) in changed, "what was archived of the date before is old now"
+    home.ok("backfill", str(day), "--symbols", "SYM000", "--json")
+    assert changed_dates(settings.run_dir) == changed, "nothing was fetched: nothing changed"
     again = json.loads(home.ok("backfill", str(day), "--symbols", "SYM000,SYM001,SYM002", "--json"))
     assert {row["symbol"]: row["state"] for row in again} == {"SYM000": "already", "SYM001": "already", "SYM002": "fetched"}
     after = trades(settings, day)

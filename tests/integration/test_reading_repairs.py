@@ -147,10 +147,10 @@ def test_from_the_archive_it_is_the_same(client: Client, settings: Settings) -> 
     # a repair more: nobody gets the old rows for the new ones
     client.command(f"ALTER TABLE l2.trades UPDATE size = size + 1 WHERE stream = '{STREAM}' AND seq != 100 SETTINGS mutations_sync = 2")
     note_change(settings.run_dir, 20261118, 1)
-    with pytest.raises(InputError, match=r"was repaired or rebuilt after it was archived: `l2 archive 2026-11-18`"):
+    with pytest.raises(InputError, match=r"was repaired, rebuilt or filled after it was archived: `l2 archive 2026-11-18`"):
         l2_platform.read("trades", None, DAY, NEXT, archive_only=True, settings=settings)
     export_date(client, settings, SystemClock(), date.fromisoformat(DAY), table="trades")
-    with pytest.raises(InputError, match="was repaired or rebuilt"):
+    with pytest.raises(InputError, match="was repaired, rebuilt or filled"):
         l2_platform.read("trades", None, DAY, NEXT, archive_only=True, settings=settings)
     export_date(client, settings, SystemClock(), date.fromisoformat(DAY))
     newest = l2_platform.read("trades", None, DAY, NEXT, archive_only=True, settings=settings)
