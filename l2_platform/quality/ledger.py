@@ -89,7 +89,7 @@ def load_gaps(
 
     `session_date` None: all dates; `stream`, `symbol`: only gaps that touch it; `withdrawn`: also those in which nothing was lost;
     `only_open`: only those that are not over; `unrepaired_since`: only those of this session date or a later one that are closed,
-    without explanation, and not repaired or only in part. It is the view `gaps`, but only partitions of the dates asked for are read.
+    without explanation, and whose repair is not final. It is the view `gaps`, but only partitions of the dates asked for are read.
     """
     sql = f"""
         SELECT {_selected()} FROM (
@@ -101,7 +101,8 @@ def load_gaps(
           AND ({{symbol:String}} = '' OR empty(symbols) OR has(symbols, {{symbol:String}}))
           AND ({{withdrawn:UInt8}} OR state != 'withdrawn') AND (NOT {{only_open:UInt8}} OR state = 'open')
           AND (NOT {{unrepaired:UInt8}}
-              OR (state = 'closed' AND explanation = '' AND repair_state IN ('', 'failed', 'partial')))
+              OR (state = 'closed' AND explanation = '' AND repair_state NOT IN ('repaired', 'impossible')
+                  AND NOT JSONExtractBool(evidence, 'repair', 'final')))
         ORDER BY gaps.ts_from DESC, stream DESC, gap_id DESC LIMIT {{limit:UInt64}}"""  # noqa: S608 - names are ours
     parameters = {
         "any_date": int(session_date is None), "day": session_date or date(1970, 1, 1), "stream": stream, "symbol": symbol,

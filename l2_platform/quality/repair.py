@@ -30,9 +30,19 @@ from l2_platform.monitoring.changed_dates import note_change
 from l2_platform.monitoring.leases import date_lease
 from l2_platform.quality.ledger import LedgerGap, RepairState, append_version, load_gaps
 from l2_platform.quality.repair_bars import BARS, bars_found, fetch_bars, unreadable
-from l2_platform.quality.repair_plan import BarsFound, Found, Plan, attempts_of, concerns, is_due, judge, plan_of
+from l2_platform.quality.repair_plan import (
+    BarsFound,
+    Found,
+    Plan,
+    attempts_of,
+    concerns,
+    is_due,
+    judge,
+    plan_of,
+    proven_lost,
+)
 from l2_platform.quality.repair_prints import choose, line_ranges, read_reply
-from l2_platform.quality.repair_rows import missing_ids, rows_of, stored_prints, symbols_of, wait_for_live_rows
+from l2_platform.quality.repair_rows import brought, missing_ids, rows_of, stored_prints, symbols_of, wait_for_live_rows
 from l2_platform.quality.silence import explain_unattended
 from l2_platform.settings import Settings
 from l2_platform.warehouse.client import connect
@@ -88,8 +98,15 @@ def repair_date(
         if not gaps:
             return []
         with date_lease(settings.run_dir, STREAM, session_date, "repair"):
-            deliver_repairs(settings, session_date, clock)
-            return [_Repair(gap, client, settings, clock, progress).run() for gap in gaps[: settings.repair.gaps_max]]
+            _deliver_and_note(client, settings, session_date, clock)
+            results = []
+            for gap in gaps[: settings.repair.gaps_max]:
+                repair = _Repair(gap, client, settings, clock, progress)
+                results.append(repair.run())
+                if repair.undelivered:
+                    # it failed half-way: what is in the journal must be stored before the next one, which may overlap, asks what is
+                    _deliver_and_note(client, settings, session_date, clock)
+            return results
     except ClickHouseError as error:
         raise WarehouseError(
             f"the warehouse did not answer: {str(error)[:300]}; what was fetched is in the journal, the next repair goes on from there"
@@ -111,9 +128,19 @@ def gaps_to_judge(settings: Settings, session_date: int) -> list[LedgerGap]:
 
 def deliver_repairs(settings: Settings, session_date: int, clock: Clock) -> None:
     """Bring every sink to the end of what the journal has of the repair stream; the lease is the caller's."""
-    if close_date(settings.journal_dir, STREAM, session_date) is not None:
-        for name in enabled_sinks(settings):
-            deliver_history(name, session_date, settings, clock, STREAM)
+    if close_date(settings.journal_dir, STREAM, session_date) is None:
+        return
+    for name in enabled_sinks(settings):
+        deliver_history(name, session_date, settings, clock, STREAM)
+
+
+def _deliver_and_note(client: Client, settings: Settings, session_date: int, clock: Clock) -> None:
+    """The same; when rows came, the change is noted again: an archive that was written meanwhile has forgotten it without having them."""
+    day = day_of(session_date)
+    before = rows_of(client, settings, STREAM, day)
+    deliver_repairs(settings, session_date, clock)
+    if rows_of(client, settings, STREAM, day) != before:
+        note_change(settings.run_dir, session_date, clock.now_ns())
 
 
 def _chosen(
@@ -162,6 +189,8 @@ class _Repair:
         self._plan: Plan = plan_of(gap, calendar, settings.repair, settings.lookup, clock.now_ns())
         self._symbols: list[str] = []
         self._failures: dict[str, str] = {}
+        self.undelivered = False
+        """Replies went into the journal and not yet into every sink."""
         self._began = clock.monotonic_ns()
 
     def told(self) -> RepairResult:
@@ -191,7 +220,7 @@ class _Repair:
             found = Found(
                 asked=asked, failed=asked, recovered=kept, missing=0, uncounted=0, bad_lines=0, bars=bars, message=error.message
             )
-        state, residual, final = judge(self._plan, found)
+        state, residual, final = judge(self._plan, found, attempts_of(self._gap).count)
         message = found.message or f"{found.asked:,} symbols asked, {found.recovered:,} rows"
         return self._record(state, found.recovered, residual, message, final=final)
 
@@ -205,17 +234,26 @@ class _Repair:
             raise InputError(f"nobody knows which symbols {gap.stream} watched: neither its journal nor the symbols file tells")
         if plan.step == "bars":
             return self._fill_bars()
+        if lost := self._not_stored():
+            raise L2Error(
+                f"{lost:,} rows of repairs of the date are in the journal and not in the warehouse (`l2 quarantine`): nothing more is "
+                "asked for until they are, for it would come twice"
+            )
         self._fetch([name for name in self._symbols if name not in self._journaled().symbols])
-        deliver_repairs(settings, self._date, self._clock)
+        _deliver_and_note(self._client, settings, self._date, self._clock)
+        self.undelivered = False
         done = self._journaled()
         message = next(iter(self._failures.values()), "")
         if lost := self._not_stored():
             message = f"{lost:,} rows of repairs are in the journal and not in the warehouse (`l2 quarantine`). {message}".strip()
             self._failures.setdefault("", message)
+        # where history has other ids than live, what came fills no id of those that live lacks
+        counted = [name for name in self._symbols if name not in done.by_time]
         return Found(
             asked=len(self._symbols), failed=len(self._failures), recovered=done.kept,
-            missing=missing_ids(self._client, settings, gap, self._symbols, self._window), uncounted=len(done.by_time),
-            bad_lines=done.bad, message=message,
+            missing=missing_ids(self._client, settings, gap, counted, self._window), uncounted=len(done.by_time),
+            bad_lines=done.bad, message=message, proven=proven_lost(gap),
+            brought=brought(self._client, settings, gap, self._symbols, self._window),
         )  # fmt: skip
 
     def _fill_bars(self) -> Found:
@@ -279,6 +317,7 @@ class _Repair:
         context = {"protocol": self._settings.feed.protocol, "symbols": names, "repair": notes}
         if notes["kept"]:
             note_change(self._settings.run_dir, self._date, self._clock.now_ns())
+        self.undelivered = True
         append_finished_segment(
             self._settings.journal_dir, STREAM, self._date, self._pieces(replies), context=context, calendar=self._settings.calendar_name
         )

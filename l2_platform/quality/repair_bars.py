@@ -11,9 +11,8 @@ from typing import Final
 from clickhouse_connect.driver.client import Client
 
 from l2_platform.clock import Clock
-from l2_platform.collectors.backfill import SymbolResult, backfill_date, journaled_symbols
+from l2_platform.collectors.backfill import SymbolResult, backfill_date
 from l2_platform.collectors.history import bars
-from l2_platform.monitoring.changed_dates import note_change
 from l2_platform.quality.ledger import LedgerGap
 from l2_platform.quality.repair_plan import BAR_S, BarsFound
 from l2_platform.settings import Settings
@@ -29,9 +28,6 @@ def fetch_bars(
 
     Symbol → why it has none, for symbols that failed. Errors are those of `backfill_date`.
     """
-    if not set(symbols) <= journaled_symbols(settings, session_date, BARS):
-        note_change(settings.run_dir, session_date, clock.now_ns())
-
     def tell(_item: SymbolResult, done: int, total: int) -> None:
         progress(done, total)
 

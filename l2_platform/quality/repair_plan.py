@@ -90,7 +90,7 @@ def is_due(gap: LedgerGap, settings: RepairSettings, now_ns: int) -> bool:
     if not gap.repair_state:
         return now_ns >= gap.ts_to + int(settings.settle_s * NS)
     told = attempts_of(gap)
-    if gap.repair_state not in {"failed", "partial"} or told.final or told.count >= settings.attempts_max:
+    if gap.repair_state not in {"failed", "partial", "nothing_to_repair"} or told.final or told.count >= settings.attempts_max:
         return False
     return now_ns >= told.at + int(wait_s(told.count, settings) * NS)
 
@@ -145,14 +145,30 @@ class Found:
     """Symbols whose counters say nothing: what lies within the margin of the bounds cannot be told apart."""
     bad_lines: int
     """Lines of replies that could not be read."""
+    proven: int = 0
+    """Prints that the feed's counters prove to be lost in the gap; 1 when they tell a volume only."""
+    brought: int = 0
+    """Prints of history that are stored inside the gap and its margins, whoever asked for them."""
     bars: BarsFound | None = None
     """What the vendor's bars say, where they are all that can be had."""
     message: str = ""
     """Why symbols failed."""
 
 
-def judge(plan: Plan, found: Found) -> tuple[RepairState, str, bool]:
-    """State, residual, and whether another attempt would bring the same."""
+def proven_lost(gap: LedgerGap) -> int:
+    """Prints that the feed's counters prove to be lost, from the evidence of whoever found the gap; 1 when only a volume is told."""
+    try:
+        prints, volume = (int(gap.evidence.get(name, 0)) for name in ("prints_missing", "volume_missing"))
+    except (TypeError, ValueError):
+        return 0
+    return max(prints, int(volume > 0))
+
+
+def judge(plan: Plan, found: Found, attempts: int = 1) -> tuple[RepairState, str, bool]:
+    """State, residual, and whether another attempt would bring the same; `attempts`: earlier ones.
+
+    A vendor's history may be some seconds behind: that it has nothing is believed the second time.
+    """
     left = []
     if found.failed:
         left.append(f"{found.failed:,} of {found.asked:,} symbols got no answer ({found.message})")
@@ -160,19 +176,22 @@ def judge(plan: Plan, found: Found) -> tuple[RepairState, str, bool]:
         left.append(f"{found.bad_lines:,} lines of the replies could not be read")
     if found.missing:
         left.append(f"{found.missing:,} prints are missing by the TickIDs")
+    short = plan.step == "ticks" and not found.missing and found.proven > max(found.brought, found.recovered)
+    if short:
+        left.append(f"the feed's counters prove {found.proven:,} lost prints or more, history has {found.brought:,}")
     if found.uncounted:
         left.append(f"TickIDs of {found.uncounted:,} symbols do not count: prints at the bounds of the gap may be missing")
     if plan.step == "bars":
         left.append(f"{plan.reason}; {_bars_text(found.bars)}")
     # prints do not come back with bars, and what is in the journal of them is not asked for again
-    again = bool(found.failed or (plan.step == "ticks" and (found.missing or found.bad_lines)))
+    again = bool(found.failed or (plan.step == "ticks" and (found.missing or found.bad_lines or short)))
     residual = "; ".join([*left, NO_QUOTES])
     if found.asked and found.failed == found.asked and not found.recovered:
         return "failed", residual, False
     if left:
-        nothing = found.bad_lines and not (found.recovered or found.missing or found.uncounted or plan.step == "bars")
+        nothing = found.bad_lines and not (found.recovered or found.uncounted or plan.step == "bars")
         return ("failed" if nothing else "partial"), residual, not again
-    return ("repaired" if found.recovered else "nothing_to_repair"), residual, True
+    return ("repaired", residual, True) if found.recovered else ("nothing_to_repair", residual, attempts > 0)
 
 
 def _bars_text(found: BarsFound | None) -> str:

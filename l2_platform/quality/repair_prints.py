@@ -1,8 +1,8 @@
 """Ticks of a reply against the prints that are stored: which lines of the reply are rows. Column work, no I/O but reading the reply.
 
 A print is the same as a stored one when symbol, exchange date, market centre and TickID are. Where TickIDs turn out not to name
-prints, only those strictly inside the gap count, and none that is stored already. What does not belong here: where stored prints come
-from (repair_rows), what becomes of the lines (repair).
+prints, only those strictly inside the gap count, and none that is stored already by time, market centre and size. What does not
+belong here: where stored prints come from (repair_rows), what becomes of the lines (repair).
 """
 
 from dataclasses import dataclass
@@ -127,12 +127,20 @@ def line_ranges(lines: Int64) -> list[list[int]]:
 
 
 def _same(found: Prints, stored: Prints) -> Rows:
-    """Prints that are stored with the same time, market centre, id and size."""
-    kind = np.dtype([("ts", np.int64), ("center", np.int64), ("tick", np.uint64), ("size", np.int64)])
+    """Prints that are stored, each stored one for one of them: market centre and size are the same, and times within SAME_NS.
 
-    def whole(prints: Prints) -> npt.NDArray[Any]:
-        made = np.empty(len(prints), kind)
-        made["ts"], made["center"], made["tick"], made["size"] = prints.ts, prints.center, prints.tick_id, prints.size
-        return made
-
-    return np.isin(whole(found), whole(stored))
+    Ids are not asked: this is for ids that are others live and in history.
+    """
+    same = np.zeros(len(found), np.bool_)
+    waiting: dict[tuple[int, int], list[int]] = {}
+    for place in np.argsort(-stored.ts, kind="stable").tolist():
+        waiting.setdefault((int(stored.center[place]), int(stored.size[place])), []).append(int(stored.ts[place]))
+    for place in np.argsort(found.ts, kind="stable").tolist():
+        times, ts = waiting.get((int(found.center[place]), int(found.size[place])), []), int(found.ts[place])
+        # the earliest one is the last of its list
+        while times and times[-1] < ts - SAME_NS:
+            times.pop()
+        if times and times[-1] <= ts + SAME_NS:
+            times.pop()
+            same[place] = True
+    return same

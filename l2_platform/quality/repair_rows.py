@@ -5,7 +5,7 @@ What does not belong here: choosing (repair_plan, repair_prints), changing anyth
 
 import json
 from collections.abc import Sequence
-from datetime import date, timedelta
+from datetime import date
 from typing import Any, Final
 
 import numpy as np
@@ -15,7 +15,8 @@ from l2_platform.clock import Clock
 from l2_platform.errors import JournalError, SinkUnavailable
 from l2_platform.journal.durable import read_durable
 from l2_platform.journal.headers import segment_context
-from l2_platform.market.dates import date_text
+from l2_platform.market.dates import date_text, day_of
+from l2_platform.market.sessions import load_calendar
 from l2_platform.monitoring.symbols_file import load_symbols, symbols_of_stream
 from l2_platform.quality.ledger import LedgerGap
 from l2_platform.quality.repair_prints import Prints
@@ -25,8 +26,6 @@ from l2_platform.settings import Settings
 
 NS: Final = 1_000_000_000
 LOOK_S: Final = 0.1
-NEAR: Final = timedelta(days=10)
-"""How far the session date of a print can lie from the gap's, over a long holiday."""
 AROUND_NS: Final = 5 * NS
 """Stored prints are looked for this far outside the window: live and history may tell times differently."""
 DENSE_MIN: Final = 0.5
@@ -62,7 +61,7 @@ def stored_prints(
         SELECT indexOf({{symbols:Array(String)}}, symbol) AS place, toUnixTimestamp64Nano(assumeNotNull(ts_event)) AS at,
                toInt64(market_center) AS center, tick_id, size
         FROM {settings.clickhouse.database}.trades WHERE {_WHERE} ORDER BY place, at"""  # noqa: S608 - name is ours
-    parameters = _parameters(gap, symbols, (window[0] - AROUND_NS, window[1] + AROUND_NS))
+    parameters = _parameters(settings, gap, symbols, (window[0] - AROUND_NS, window[1] + AROUND_NS))
     table = client.query_arrow(sql, parameters=parameters)
     place, ts, center, tick_id, size = (column.to_numpy() for column in table.columns)
     edges = np.searchsorted(place, np.arange(1, len(symbols) + 2))
@@ -73,19 +72,47 @@ def stored_prints(
 def missing_ids(
     client: Client, settings: Settings, gap: LedgerGap, symbols: Sequence[str], window: tuple[int, int]
 ) -> int:
-    """TickIDs without a stored print inside a window (ns), of symbols whose ids count their prints; others tell nothing."""
+    """TickIDs without a stored print inside a window (ns), of symbols whose ids count their prints; others tell nothing.
+
+    Whether they count is seen outside the window: inside it they may all be missing. What is missing lies between the highest id before
+    the window and the lowest one after it; where the day has none on one side, up to the outermost id inside.
+    """
+    rule = settings.feed.tick_id_rule
+    if rule == "none":
+        return 0
+    center = "market_center" if rule == "per_market_center" else "0"
     sql = f"""
-        SELECT sum(if(ids >= {DENSE_MIN} * span, span - ids, 0)) FROM (
-            SELECT symbol, sum(ids) AS ids, sum(span) AS span FROM (
-                SELECT symbol, uniqExact(tick_id) AS ids, max(tick_id) - min(tick_id) + 1 AS span
-                FROM {settings.clickhouse.database}.trades WHERE {_WHERE} AND tick_id > 0 GROUP BY symbol, trade_date, market_center)
-            GROUP BY symbol)"""  # noqa: S608 - name is ours
+        SELECT sum(greatest(high - low - 1 - toInt64(bitmapCardinality(bitmapSubsetInRange(ids, toUInt64(low + 1), toUInt64(high)))), 0))
+        FROM (
+            SELECT groupBitmapState(tick_id) AS ids, toInt64(maxIf(tick_id, at < {{begin:Int64}})) AS below,
+                   toInt64(minIf(tick_id, at > {{end:Int64}})) AS above, toInt64(maxIf(tick_id, at <= {{end:Int64}})) AS last_inside,
+                   toInt64(minIf(tick_id, at >= {{begin:Int64}})) AS first_inside,
+                   if(below > 0, below, first_inside - 1) AS low, if(above > 0, above, last_inside + 1) AS high,
+                   countIf(at < {{begin:Int64}}) + countIf(at > {{end:Int64}}) AS outside,
+                   if(below > 0, below - toInt64(minIf(tick_id, at < {{begin:Int64}})) + 1, 0)
+                       + if(above > 0, toInt64(maxIf(tick_id, at > {{end:Int64}})) - above + 1, 0) AS outside_span,
+                   if(outside > 0, outside, count()) AS seen, if(outside > 0, outside_span, last_inside - first_inside + 1) AS span
+            FROM (
+                SELECT symbol, trade_date, {center} AS center, tick_id, toUnixTimestamp64Nano(assumeNotNull(ts_event)) AS at
+                FROM {settings.clickhouse.database}.trades
+                WHERE {_OF_SYMBOLS} AND tick_id > 0
+                  AND trade_date BETWEEN {_day("begin")} AND {_day("end")})
+            GROUP BY symbol, trade_date, center)
+        WHERE high > low AND seen >= {DENSE_MIN} * span"""  # noqa: S608 - names are ours
     size = settings.repair.symbols_max
     found = 0
     for start in range(0, len(symbols), size):
-        parameters = _parameters(gap, symbols[start : start + size], window)
+        parameters = _parameters(settings, gap, symbols[start : start + size], window)
         found += int(client.query(sql, parameters=parameters).result_rows[0][0] or 0)
     return found
+
+
+def brought(client: Client, settings: Settings, gap: LedgerGap, symbols: Sequence[str], window: tuple[int, int]) -> int:
+    """Stored prints inside a window (ns) that came from history, whoever asked for them."""
+    sql = f"SELECT count() FROM {settings.clickhouse.database}.trades WHERE {_WHERE} AND source = 'history'"  # noqa: S608 - name is ours
+    size = settings.repair.symbols_max
+    parts = (symbols[start : start + size] for start in range(0, len(symbols), size))
+    return sum(int(client.query(sql, parameters=_parameters(settings, gap, part, window)).result_rows[0][0]) for part in parts)
 
 
 def rows_of(client: Client, settings: Settings, stream: str, session_date: date) -> int:
@@ -94,16 +121,22 @@ def rows_of(client: Client, settings: Settings, stream: str, session_date: date)
     return int(client.query(sql, parameters={"stream": stream, "day": session_date}).result_rows[0][0])
 
 
-_WHERE: Final = (
-    "session_date BETWEEN {first:Date} AND {last:Date} AND source IN ('live', 'history') AND has({symbols:Array(String)}, symbol)"
-    " AND ts_event IS NOT NULL AND toUnixTimestamp64Nano(assumeNotNull(ts_event)) BETWEEN {begin:Int64} AND {end:Int64}"
+def _day(bound: str) -> str:
+    return f"toDate(fromUnixTimestamp64Nano({{{bound}:Int64}}, 'America/New_York'))"
+
+
+_OF_SYMBOLS: Final = (
+    "session_date BETWEEN {first:Date} AND {last:Date} AND source IN ('live', 'history') AND symbol IN {symbols:Array(String)}"
+    " AND ts_event IS NOT NULL"
 )
+_WHERE: Final = f"{_OF_SYMBOLS} AND toUnixTimestamp64Nano(assumeNotNull(ts_event)) BETWEEN {{begin:Int64}} AND {{end:Int64}}"
 
 
-def _parameters(gap: LedgerGap, symbols: Sequence[str], window: tuple[int, int]) -> dict[str, Any]:
-    return {
-        "symbols": list(symbols), "begin": window[0], "end": window[1], "first": gap.session_date - NEAR, "last": gap.session_date + NEAR,
-    }
+def _parameters(settings: Settings, gap: LedgerGap, symbols: Sequence[str], window: tuple[int, int]) -> dict[str, Any]:
+    """A print of a session may be told with the next one, or the one before: not further away."""
+    calendar = load_calendar(settings.calendar_name, settings.session.roll_margin_s)
+    first, last = calendar.previous_session(_number(gap)), calendar.next_session(_number(gap))
+    return {"symbols": list(symbols), "begin": window[0], "end": window[1], "first": day_of(first), "last": day_of(last)}
 
 
 def wait_for_live_rows(client: Client, settings: Settings, clock: Clock, gap: LedgerGap, until_ns: int) -> None:

@@ -45,7 +45,7 @@ def build_repair_sensor(
         # only now: Dagster opens its storage anew for each look that asks for it, which costs more than all the rest
         if context.instance.get_runs_count(dg.RunsFilter(job_name="repair_gaps", statuses=UNDER_WAY)):
             return dg.SkipReason("a repair is under way: what it leaves is looked at after it")
-        wanted = requests(gaps[: settings.repair.gaps_max], now_ns, settings.repair.retry_cap_s)
+        wanted = requests(gaps[: settings.repair.gaps_max], now_ns, settings.repair.retry_first_s)
         runs = [dg.RunRequest(run_key=key, partition_key=day) for day, key in wanted.items() if partitions.has_partition_key(day)]
         return dg.SensorResult(run_requests=runs) if runs else dg.SkipReason("gaps are due of dates that are no partitions")
 

@@ -78,13 +78,16 @@ class Market:
             f" tick_id, aggressor, day_code, basis, total_volume, bid, ask, trade_date) VALUES {values}"
         )
 
-    def put_gap(self, *, symbols: str = "[]", stream: str = LIVE, explanation: str = "", state: str = "closed") -> None:
+    def put_gap(
+        self, *, symbols: str = "[]", stream: str = LIVE, explanation: str = "", state: str = "closed",
+        evidence: str = '{"reason":"reset"}',
+    ) -> None:  # fmt: skip
         named = str(list(self.symbols)) if symbols == "[]" else symbols
         self.client.command(f"""
             INSERT INTO l2.gap_events (gap_id, stream, session_date, seq, ordinal, source, symbols, ts_from, ts_to, cause, evidence,
                 repair_source, rows_recovered, residual, explanation, state, seq_before, version, ts_written)
             VALUES ('{self.gap_id}', '{stream}', '{self.day}', 7, 1, 'live', {named}, fromUnixTimestamp64Nano({self.gap[0]}, 'UTC'),
-                fromUnixTimestamp64Nano({self.gap[1]}, 'UTC'), 'disconnect', '{{"reason":"reset"}}', '', 0, '', '{explanation}',
+                fromUnixTimestamp64Nano({self.gap[1]}, 'UTC'), 'disconnect', '{evidence}', '', 0, '', '{explanation}',
                 '{state}', 6, 1, now64(9, 'UTC'))""")
 
     def repair(self, settings: Settings | None = None) -> RepairResult:

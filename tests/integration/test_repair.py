@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from clickhouse_connect.driver.client import Client
 import l2_platform
 from l2_platform.definitions import build_definitions
 from l2_platform.errors import DateBusy, InputError
-from l2_platform.monitoring.changed_dates import changed_dates
+from l2_platform.monitoring.changed_dates import changed_dates, changes_of, forget
 from l2_platform.monitoring.leases import date_lease
 from l2_platform.operations.close import StreamClose, close_date
 from l2_platform.quality.repair import STREAM, repair_date
@@ -170,11 +171,90 @@ def test_depth_has_no_history(market: Market) -> None:
     assert market.rows() == {name: [] for name in market.symbols}
 
 
-def test_a_silence_in_which_nothing_was_printed(market: Market) -> None:
+def test_a_live_print_inside_the_gap_comes_once_although_its_ids_are_others(market: Market) -> None:
+    market.put(shift=1_000_000)
+    name = market.symbols[0]
+    ended = market.lost[name][-1]
+    # the line that ended the gap: its own time lies inside; half a millisecond from what history tells
+    market.insert([(name, replace(ended, ts=ended.ts + 500_000))], shift=1_000_000, seq=9_000)
+    with vendor(market.settings, history_of(market.ticks)):
+        market.repair()
+    assert market.rows() == {**market.expected(), name: market.expected()[name][:-1]}
+
+
+def test_history_that_is_behind_is_asked_again_until_it_has_what_the_ids_tell(market: Market) -> None:
     market.put()
     with vendor(market.settings, history_of({})):
         result = market.repair()
-    assert (result.state, result.rows_recovered) == ("nothing_to_repair", 0)
+    assert (result.state, result.rows_recovered) == ("partial", 0)
+    # two ids of four prints a second at each of two centres: 80 of each symbol
+    assert "240 prints are missing by the TickIDs" in result.residual
+    assert market.versions()[-1].evidence["repair"]["final"] is False
+    with vendor(market.settings, history_of(market.ticks)):
+        again = market.repair()
+    assert (again.state, again.rows_recovered, market.rows()) == ("repaired", 240, market.expected())
+
+
+def test_a_silence_in_which_nothing_was_printed_is_believed_the_second_time(market: Market) -> None:
+    for name in market.symbols:
+        kept = [tick for tick in market.ticks[name] if tick not in market.lost[name]]
+        market.ticks[name] = [replace(tick, tick_id=1 + number // 2) for number, tick in enumerate(kept)]
+        market.lost[name] = []
+    market.put()
+
+    def due() -> list[str]:
+        later = CLOCK.now_ns() + 61 * NS
+        return [gap.gap_id for gap in due_gaps(market.client, market.settings, later) if gap.gap_id == market.gap_id]
+
+    with vendor(market.settings, history_of({})):
+        first = market.repair()
+        assert (first.state, first.rows_recovered, due()) == ("nothing_to_repair", 0, [market.gap_id])
+        second = market.repair()
+    assert (second.state, second.rows_recovered, due()) == ("nothing_to_repair", 0, [])
+
+
+def test_what_counters_prove_to_be_lost_is_never_nothing(market: Market) -> None:
+    # no print of the symbols is stored at all: ids tell nothing
+    market.put_gap(evidence='{"volume_missing":5000,"prints_missing":7}')
+    with vendor(market.settings, history_of({})):
+        result = market.repair()
+    assert result.state == "partial"
+    assert "the feed's counters prove 7 lost prints or more, history has 0" in result.residual
+    with vendor(market.settings, history_of(market.ticks)):
+        assert market.repair().state == "repaired"
+
+
+@pytest.mark.parametrize(("rule", "missing"), [("per_symbol", 240), ("per_market_center", 0), ("none", 0)])
+def test_ids_count_as_the_setting_says(market: Market, rule: str, missing: int) -> None:
+    for place, name in enumerate(market.symbols):
+        ticks = market.ticks[name]
+        # one counter over four centres, of which each has a fourth of the ids
+        changed = [replace(tick, center=5 + number % 4, tick_id=1 + number) for number, tick in enumerate(ticks)]
+        assert place < 3
+        market.ticks[name] = changed
+        market.lost[name] = [tick for tick in changed if market.gap[0] < tick.ts < market.gap[1]]
+    market.put()
+    feed = market.settings.feed.model_copy(update={"tick_id_rule": rule})
+    with vendor(market.settings, history_of({})):
+        result = market.repair(market.settings.model_copy(update={"feed": feed}))
+    assert (f"{missing} prints are missing" in result.residual) == bool(missing)
+    assert result.state == ("partial" if missing else "nothing_to_repair")
+
+
+def test_nothing_is_asked_for_while_rows_of_repairs_are_held(home: Home, shared: Client) -> None:
+    market = Market(home.settings, shared, days_ago=2).put()
+    with vendor(market.settings, history_of(market.ticks)):
+        market.repair()
+    before = market.journal()
+    # as if the warehouse had refused some of them for what is in them
+    name = market.symbols[0]
+    which = f"stream = '{STREAM}' AND symbol = '{name}' AND tick_id % 2 = 0"
+    market.client.command(f"ALTER TABLE l2.trades DELETE WHERE {which} SETTINGS mutations_sync = 1")
+    with vendor(market.settings, history_of(market.ticks)) as asked:
+        result = market.repair()
+    assert result.state == "partial"
+    assert "rows of repairs of the date are in the journal and not in the warehouse (`l2 quarantine`)" in result.residual
+    assert (asked, market.journal()) == ([], before)
 
 
 def test_one_symbol_that_fails_leaves_the_gap_partial(market: Market) -> None:
@@ -291,9 +371,12 @@ def test_killed_and_made_again_it_is_the_same(home: Home, market: Market, place:
         while not reached():
             assert time.monotonic() < deadline
             time.sleep(0.005)
+    # an archive was written between the kill and the rows
+    forget(changes_of(market.settings.run_dir, market.date))
     with vendor(market.settings, history_of(market.ticks)) as again:
         result = market.repair()
     assert (result.state, result.rows_recovered, market.rows()) == ("repaired", 240, market.expected())
+    assert market.date in changed_dates(market.settings.run_dir), "the archive has none of the rows"
     assert len(again) < len(market.symbols) or place == "any"
 
 

@@ -97,8 +97,10 @@ GOOD = Found(asked=10, failed=0, recovered=5, missing=0, uncounted=0, bad_lines=
         (replace(GOOD, failed=10, message="away"), "partial", False, "10 of 10 symbols"),
         (replace(GOOD, missing=3), "partial", False, "3 prints are missing"), (replace(GOOD, uncounted=2), "partial", True, "do not count"),
         (replace(GOOD, bad_lines=4), "partial", False, "4 lines"), (replace(GOOD, recovered=0, bad_lines=4), "failed", False, "4 lines"),
+        (replace(GOOD, recovered=0, proven=9, brought=8), "partial", False, "counters prove 9 lost prints or more, history has 8"),
+        (replace(GOOD, recovered=0, proven=9, brought=9), "nothing_to_repair", True, "quotes"),
     ],
-    ids=range(9),
+    ids=range(11),
 )  # fmt: skip
 def test_what_a_repair_comes_to(found: Found, state: str, final: bool, words: str) -> None:
     plan = plan_of(GAP, CALENDAR, SETTINGS, LOOKUP, AFTER)
