@@ -22,9 +22,17 @@ PASSING: Final = ("TOO_MANY_SIMULTANEOUS_QUERIES", "MEMORY_LIMIT_EXCEEDED", "TIM
 
 @contextmanager
 def explained_failures(what: str) -> Iterator[None]:
-    """Turn errors of the platform and of the warehouse inside the block into `dg.Failure` with what to do; retryable ones are retried."""
+    """Turn errors of the platform and of the warehouse inside the block into `dg.Failure` with what to do; retryable ones are retried.
+
+    A run that is terminated ends: a retry policy counts for interrupts too, so that a step would begin again. The end of a process that
+    nobody asked to cancel its run stays an interrupt.
+    """
     try:
         yield
+    except dg.DagsterExecutionInterruptedError as error:
+        if not _is_cancelled():
+            raise
+        raise dg.Failure(f"{what}: the run was terminated; materialize it again to do what is left", allow_retries=False) from error
     except WarehouseError as error:
         raise _warehouse_failure(what, error.message) from error
     except DatabaseError as error:
@@ -34,6 +42,13 @@ def explained_failures(what: str) -> Iterator[None]:
     except L2Error as error:
         metadata = {name: dg.MetadataValue.text(str(value)) for name, value in error.facts.items()}
         raise dg.Failure(f"{what}: {error.message}", metadata=metadata, allow_retries=error.retryable) from error
+
+
+def _is_cancelled() -> bool:
+    """Somebody terminated the run that this code belongs to."""
+    context = dg.OpExecutionContext.get()
+    run = context.instance.get_run_by_id(context.run_id)
+    return run is not None and run.status in {dg.DagsterRunStatus.CANCELING, dg.DagsterRunStatus.CANCELED}
 
 
 def _query_failure(what: str, text: str) -> dg.Failure:

@@ -4,6 +4,7 @@
 """
 
 import warnings
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final
 
 import dagster as dg
@@ -57,16 +58,22 @@ def _asset(partitions: dg.DailyPartitionsDefinition, deps: list[dg.AssetKey]) ->
     )  # fmt: skip
     def rebuilt_tables(
         context: dg.AssetExecutionContext, config: RebuildConfig, session_dates: SessionDatesResource
-    ) -> None:
-        for number, key in enumerate(context.partition_keys, 1):
-            context.log.info("session date %s (%d of %d)", key, number, len(context.partition_keys))
+    ) -> Iterator[Any]:
+        keys = context.partition_keys
+        for number, key in enumerate(keys, 1):
+            context.log.info("session date %s (%d of %d)", key, number, len(keys))
             with explained_failures(f"rebuild {key}"):
                 results = session_dates.rebuild(
                     number_of(key_date(key)), config.streams, config.symbols, context.log.info
                 )
-            context.add_asset_metadata(_metadata(results), partition_key=key)
             for result in results:
                 context.log.info("%s %s: %s", key, result.stream, result.outcome)
+            metadata = _metadata(results)
+            context.add_asset_metadata(metadata, partition_key=key)
+            if number < len(keys):
+                # told at once: when the run is ended before its last date, the dates that it did are not missing
+                yield dg.AssetMaterialization(context.asset_key, partition=key, metadata=metadata)
+        yield dg.MaterializeResult()
 
     return rebuilt_tables
 

@@ -74,6 +74,10 @@ class PlainClient:
             self._drop(connection)
             reason = str(error) or type(error).__name__
             raise ConnectionLost(f"{self.host}:{self.port} gave no answer: {reason}", host=self.host, port=self.port) from None
+        except BaseException:
+            # interrupted in the middle: the answer is still to come on this connection, the next question needs another one
+            self._drop(connection)
+            raise
         self._own.used_ns = self._clock.monotonic_ns()
         code = answer.getheader("X-ClickHouse-Exception-Code")
         if answer.status == 200 and code is None:

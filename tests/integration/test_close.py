@@ -128,14 +128,12 @@ def test_dates_that_cannot_be_closed_say_why(settings: Settings) -> None:
     assert not report.closed
 
 
-def materialize(
-    settings: Settings, name: str, config: dict[str, Any] | None = None, tags: dict[str, str] | None = None
-) -> tuple[Any, dict[str, Any], dict[str, Any]]:
+def materialize(settings: Settings, name: str, config: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any], dict[str, Any]]:
     definitions = build_definitions(settings)
     asset = next(item for item in definitions.assets or [] if isinstance(item, dg.AssetsDefinition) and dg.AssetKey(name) in item.keys)
     with dg.DagsterInstance.ephemeral() as instance:
         result = dg.materialize(
-            [asset], partition_key=None if tags else KEY, instance=instance, raise_on_error=False, tags=tags,
+            [asset], partition_key=KEY, instance=instance, raise_on_error=False,
             resources=dict(definitions.resources or {}),
             run_config={"ops": {name: {"config": config}}} if config else None,
         )  # fmt: skip
