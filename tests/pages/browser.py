@@ -140,6 +140,15 @@ class Browser:
         missing = [word for word in words if word not in text]
         raise AssertionError(f"not on the page within {seconds:g} s: {missing}; it says:\n{text[:3000]}")
 
+    def is_seen(self, words: str) -> bool:
+        """Whether an element whose text is exactly these words begins within the window, without scrolling."""
+        script = (
+            "[...document.querySelectorAll('a,button,div,span,td')].some(e => e.innerText && "
+            f"e.innerText.trim() === {json.dumps(words)} && (place => place.width > 0 && place.top >= 0 && place.top < innerHeight)"
+            "(e.getBoundingClientRect()))"
+        )
+        return bool(self.run(script))
+
     def click(self, words: str) -> None:
         """Click the innermost element whose text is exactly these words."""
         script = (

@@ -10,7 +10,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +20,11 @@ from l2_platform.clock import SystemClock
 from l2_platform.operations.orphans import find_orphans
 from l2_platform.operations.supervisord import socket_path
 from tests.integration.homes import Home
+from tests.integration.recorded_days import end_warehouse
 
 DAGSTER_PARTS = ("dagster-code", "dagster-webserver", "dagster-daemon")
+PRINTS = 600
+"""Prints of the date that is imported, one a second."""
 RED = """{ assetNodes { assetKey { path } assetChecksOrError { ... on AssetChecks { checks { name
     executionForLatestMaterialization { status evaluation { severity description } } } } } } }"""
 LAUNCH = """mutation Launch($parameters: ExecutionParams!) { launchRun(executionParams: $parameters) { __typename
@@ -171,3 +174,20 @@ def measure_today(room: ControlRoom) -> None:
     """Wait until the session date of the simulated market is measured; the sensor does it for a new date, here it is asked for."""
     today = datetime.fromtimestamp(SystemClock().now_ns() / 1e9, UTC).strftime("%Y-%m-%d")
     assert room.until_ended(room.launch("measure_day", {}, {"dagster/partition": today}), 400) == "SUCCESS"
+
+
+def import_yesterday(folder: Path, numba_cache: Path) -> str:
+    """Prints of the session date before, imported into a home where nothing runs: a date that is over; its partition key."""
+    day = datetime.fromtimestamp(SystemClock().now_ns() / 1e9, UTC) - timedelta(days=1)
+    file = folder / "prints.csv"
+    file.write_text(
+        "".join(
+            f"{day:%Y-%m-%d} 10:{second // 60:02}:{second % 60:02}.000000,1.52,100,{100 * second + 100},1.51,1.53,{second + 1},C,11,3D87,0,"
+            f"{day.day},\n"
+            for second in range(PRINTS)
+        )
+    )
+    home = Home(folder, numba_cache)
+    home.ok("import", file, "--channel", "ticks", "--symbol", "SYM000")
+    end_warehouse(home.settings)
+    return f"{day:%Y-%m-%d}"

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from tests.pages.browser import CHROMIUM, Browser
-from tests.pages.control_room import ControlRoom, control_room, measure_today
-from tests.pages.screens import ERRORS, LOCATION, SCREENS, Screen
+from tests.pages.control_room import ControlRoom, control_room, import_yesterday, measure_today
+from tests.pages.screens import ERRORS, LOCATION, MORE, SCREENS, Screen
 
 pytestmark = [
     pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(1200),
@@ -20,7 +20,8 @@ DEFAULTS = {
     "control_collector": ("action: start", "- simulator"), "roll_symbols": ("group: demo", "- SYM050"),
 }  # fmt: skip
 """What the launchpad of a job shows before anything is typed."""
-VERDICT = '{ assetOrError(assetKey: {path: ["platform_health"]}) { ... on Asset { assetMaterializations(limit: 1) { runId } } } }'
+MADE = ("platform_health", "universe")
+"""What sensors make soon after the start."""
 WORKER, ASSET = "collector-iqfeed-admin-0", "collectors/iqfeed-admin-0"
 COLOURS = "[...document.querySelectorAll('span, div, a')].filter(e => e.innerText === 'Materialized').map(e => getComputedStyle(e).color)"
 """Colours of the states in the catalog: rgb(…)."""
@@ -28,12 +29,21 @@ STATES = "{ sensorsOrError(repositorySelector: {%s}) { ... on Sensors { results 
     ... on Schedules { results { name scheduleState { status } } } } }"
 
 
+def is_made(room: ControlRoom, name: str) -> bool:
+    query = '{ assetOrError(assetKey: {path: ["%s"]}) { ... on Asset { assetMaterializations(limit: 1) { runId } } } }'
+    return bool(room.ask(query % name)["assetOrError"].get("assetMaterializations"))
+
+
 @pytest.fixture(scope="module")
 def room(tmp_path_factory: pytest.TempPathFactory, numba_cache: Path) -> Iterator[ControlRoom]:
-    with control_room(tmp_path_factory.mktemp("pages"), numba_cache) as found:
+    folder = tmp_path_factory.mktemp("pages")
+    before = import_yesterday(folder, numba_cache)
+    with control_room(folder, numba_cache) as found:
+        proofs = found.launch("daily_proofs", {}, {"dagster/partition": before})
         measure_today(found)
+        assert found.until_ended(proofs, 400) == "SUCCESS"
         # an open page does not show what came after it was loaded
-        found.until("the first verdict", lambda: found.ask(VERDICT)["assetOrError"]["assetMaterializations"], 360)
+        found.until("the first verdict and universe", lambda: all(is_made(found, name) for name in MADE), 360)
         yield found
 
 
@@ -43,11 +53,12 @@ def browser() -> Iterator[Browser]:
         yield found
 
 
-@pytest.mark.parametrize("screen", SCREENS, ids=lambda screen: screen.name)
+@pytest.mark.parametrize("screen", [*SCREENS, *MORE], ids=lambda screen: screen.name)
 def test_screen_shows_what_it_promises(room: ControlRoom, browser: Browser, screen: Screen) -> None:
     browser.errors.clear()
     browser.go(room.url + screen.path)
     text = browser.wait_for(*screen.words, seconds=360)
+    room.until(f"without scrolling: {screen.at_once}", lambda: all(browser.is_seen(words) for words in screen.at_once), 30)
     assert not [words for words in ERRORS if words in text]
     assert not browser.errors
 
