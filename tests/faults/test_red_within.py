@@ -5,6 +5,7 @@ from the event (a signal, a file that changed) until the event log has a failing
 """
 
 import os
+import re
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -54,11 +55,11 @@ def says(room: ControlRoom, asset: str, check: str) -> tuple[str, str, str]:
 
 
 def red_s(room: ControlRoom, asset: str, check: str, words: str, since: float) -> float:
-    """Seconds since then until the catalog says so, as an error."""
+    """Seconds since then until the catalog says so, as an error; `words`: a pattern."""
 
     def red() -> bool:
         status, severity, message = says(room, asset, check)
-        return status == "FAILED" and severity == "ERROR" and words in message
+        return status == "FAILED" and severity == "ERROR" and re.search(words, message) is not None
 
     room.until(f"{asset} {check}: {words}", red, 120)
     return time.monotonic() - since
@@ -79,7 +80,9 @@ def pid_of(room: ControlRoom, worker: str) -> int:
 def hang(room: ControlRoom) -> tuple[float, float]:
     since = time.monotonic()
     os.kill(pid_of(room, WORKER), signal.SIGSTOP)
-    found = red_s(room, f"collectors/{COLLECTOR}", "alive", "", since)
+    # what a tick meets first: the silence, the death, or the note that the watchdog leaves behind
+    words = rf"(gives no sign of life|process is gone|watchdog killed it).* logs/{WORKER}\.log"
+    found = red_s(room, f"collectors/{COLLECTOR}", "alive", words, since)
     return found, green_s(room, f"collectors/{COLLECTOR}", "alive", since)
 
 
