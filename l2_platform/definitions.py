@@ -62,14 +62,16 @@ def build_definitions(settings: Settings, overrides: Mapping[str, Any] | None = 
     judge = plans[0].job
     assets.append(build_dagster_storage(settings, clock))
     if settings.clickhouse.enabled:
-        rebuilt, dated = build_rebuild_asset(partitions, [dg.AssetKey("journal")]), _dated_assets(partitions, measured, clock)
+        database = settings.clickhouse.database
+        rebuilt = build_rebuild_asset(partitions, [dg.AssetKey("journal")], database)
+        dated = _dated_assets(settings, partitions, measured, clock)
         assets += [rebuilt, *dated, build_universe_asset(settings, clock), build_calendar_asset(settings, clock)]
         assets += [build_weekly_review(settings), build_monthly_review(settings)]
         close_day = build_close_job(dated[0])
         jobs += [build_rebuild_job(rebuilt), close_day]
-        backfilled = build_backfill_asset(build_history_partitions(settings, clock.now_ns()))
+        backfilled = build_backfill_asset(build_history_partitions(settings, clock.now_ns()), database)
         assets, jobs = [*assets, backfilled], [*jobs, build_backfill_job(backfilled)]
-        repaired = build_gap_repairs_asset(partitions, [dg.AssetKey("trades")])
+        repaired = build_gap_repairs_asset(partitions, [dg.AssetKey("trades")], database)
         repair_gaps = build_repair_job(repaired)
         assets, jobs = [*assets, repaired], [*jobs, repair_gaps]
         sensors += [
@@ -77,8 +79,8 @@ def build_definitions(settings: Settings, overrides: Mapping[str, Any] | None = 
             build_repair_sensor(settings, repair_gaps, partitions, clock),
         ]  # fmt: skip
         tables = [dg.AssetKey(name) for name in names_of(measured) if name != "journal"]
-        proofs = build_proof_assets(partitions, tables)
-        assets += [*proofs, build_weekly_audit()]
+        proofs = build_proof_assets(partitions, tables, database)
+        assets += [*proofs, build_weekly_audit(database)]
         books = ["book_index"] if any("-depth-" in stream for stream in settings.streams) else []
         plans += _plans_of_days(settings, [*names_of(measured), "closed_day", *books, "archive"], checks, clock)
         plans += _plans_of_proofs(names_of(proofs), checks)
@@ -120,17 +122,18 @@ def _measured_assets(
     assets = [build_journal_asset(partitions, [worker.asset_key for worker in workers if worker.is_collector])]
     if settings.clickhouse.enabled:
         store = [worker.asset_key for worker in workers if worker.name in {"warehouse", "deliver-clickhouse"}][-1]
-        deps = [dg.AssetKey("journal"), store]
-        assets += [*build_table_assets(partitions, deps, settings.delivery.lag_lines_max), *build_bar_assets(partitions)]
+        deps, database = [dg.AssetKey("journal"), store], settings.clickhouse.database
+        assets += build_table_assets(partitions, deps, database, settings.delivery.lag_lines_max)
+        assets += build_bar_assets(partitions, database)
     return assets
 
 
 def _dated_assets(
-    partitions: dg.DailyPartitionsDefinition, measured: list[dg.AssetsDefinition], clock: Clock
+    settings: Settings, partitions: dg.DailyPartitionsDefinition, measured: list[dg.AssetsDefinition], clock: Clock
 ) -> list[dg.AssetsDefinition]:
     """What is made of a session date that ended: closed first, then archived."""
     tables = [dg.AssetKey(name) for name in names_of(measured) if name != "journal"]
-    closed = build_close_asset(partitions, tables)
+    closed = build_close_asset(partitions, tables, settings.clickhouse.database)
     archive = build_archive_asset(partitions, [*tables, *closed.keys], clock)
     return [closed, archive]
 

@@ -997,7 +997,7 @@ class Settings(BaseSettings):
 
     @property
     def quality_dir(self) -> Path:
-        """`quality/<session date>/`: pages of audits."""
+        """`quality/<session date>/`, `quality/<first>_<last>/` of a week: pages of audits; may be deleted, an audit makes them anew."""
         return self.home / "quality"
 
     @property

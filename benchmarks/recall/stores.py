@@ -22,7 +22,7 @@ from l2_platform.journal.importing import write_finished_stream
 from l2_platform.quality.reconcile import reconcile_date
 from l2_platform.quality.reconciled import ReconcileResult
 from l2_platform.settings import ReconcileSettings, Settings
-from l2_platform.sinks.jsonl import folder_of
+from l2_platform.sinks.jsonl_names import folder_of
 
 STREAM_OF: Final = {
     "trades": f"{LEVEL1}0", "quotes": f"{LEVEL1}0", "depth_updates": f"{DEPTH}0", "book_snapshots": f"{DEPTH}0",

@@ -3,7 +3,7 @@
 What does not belong here: how it is done (collectors/backfill.py, archive/restore.py, collectors/importing.py).
 """
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from enum import Enum
 from typing import Final
 
@@ -15,6 +15,7 @@ from l2_platform.assets.archive import GROUP
 from l2_platform.assets.failures import TRANSIENT_RETRY, explained_failures
 from l2_platform.assets.partitions import EXCHANGE_ZONE, closed_weekdays, key_date, recorded_dates
 from l2_platform.assets.plots import markdown_table
+from l2_platform.assets.tables import stored_in
 from l2_platform.assets.workers import OWNER
 from l2_platform.market.sessions import load_calendar
 from l2_platform.resources.history import HistoryResource, Row
@@ -84,8 +85,8 @@ def build_history_partitions(settings: Settings, now_ns: int) -> dg.DailyPartiti
     )
 
 
-def build_backfill_asset(partitions: dg.DailyPartitionsDefinition) -> dg.AssetsDefinition:
-    """Asset `backfilled_day`."""
+def build_backfill_asset(partitions: dg.DailyPartitionsDefinition, database: str) -> dg.AssetsDefinition:
+    """Asset `backfilled_day`; `database` has the rows that it brings."""
 
     @dg.asset(
         name="backfilled_day",
@@ -96,7 +97,7 @@ def build_backfill_asset(partitions: dg.DailyPartitionsDefinition) -> dg.AssetsD
             "failed; run it again."
         ),
         group_name=GROUP, owners=[OWNER], kinds={"iqfeed", "parquet", "python"}, partitions_def=partitions,
-        retry_policy=TRANSIENT_RETRY, pool=BACKFILL_POOL,
+        retry_policy=TRANSIENT_RETRY, pool=BACKFILL_POOL, metadata=stored_in(database, "trades", "history_bars"),
         check_specs=[dg.AssetCheckSpec(COMPLETE, asset="backfilled_day", description="No symbol or table of the last run failed.")],
     )  # fmt: skip
     def backfilled_day(
@@ -111,7 +112,7 @@ def build_backfill_asset(partitions: dg.DailyPartitionsDefinition) -> dg.AssetsD
                 rows = history.from_archive(day, context.log.info)
             else:
                 rows = history.from_capture(day, config.file, config.channel, next(iter(config.symbols), None))
-        return dg.MaterializeResult(metadata=_metadata(rows, config.source), check_results=[_complete(rows)])
+        return dg.MaterializeResult(metadata=_metadata(rows, config, _look(config, database, day)), check_results=[_complete(rows)])
 
     return backfilled_day
 
@@ -130,17 +131,27 @@ def build_backfill_job(asset: dg.AssetsDefinition) -> UnresolvedAssetJobDefiniti
     )  # fmt: skip
 
 
-def _metadata(rows: list[Row], source: Source) -> dict[str, dg.MetadataValue]:
+def _metadata(rows: list[Row], config: BackfillConfig, look: str) -> dict[str, dg.MetadataValue]:
     ordered = sorted(rows, key=lambda row: (not row["failed"], row["what"]))
     cells = [(row["what"], row["state"], row["rows"], row["message"]) for row in ordered[:SHOWN]]
     table = markdown_table(("what", "state", "rows", "message"), cells)
     more = f"\n\nand {len(rows) - SHOWN:,} more" if len(rows) > SHOWN else ""
     return {
-        "source": dg.MetadataValue.text(source.value),
+        "source": dg.MetadataValue.text(config.source.value),
         "dagster/partition_row_count": dg.MetadataValue.int(sum(row["rows"] for row in rows)),
         "failed": dg.MetadataValue.int(sum(row["failed"] for row in rows)),
         "results": dg.MetadataValue.md(table + more),
+        "look": dg.MetadataValue.md(look),
     }
+
+
+def _look(config: BackfillConfig, database: str, day: date) -> str:
+    """What shows the rows: of the vendor and of files those that it brought, of the archive every one."""
+    bars = config.source is Source.vendor and config.what is What.bars
+    depth = config.source is Source.capture and config.channel == "depth"
+    table = "history_bars" if bars else "depth_updates" if depth else "trades"
+    sql = f"SELECT stream, source, symbol, count() FROM {database}.{table} WHERE session_date = '{day}' GROUP BY ALL ORDER BY ALL"  # noqa: S608 - for a person
+    return f"`l2 sql \"{sql}\"`"
 
 
 def _complete(rows: list[Row]) -> dg.AssetCheckResult:

@@ -12,7 +12,7 @@ import dagster as dg
 from l2_platform.assets.failures import TRANSIENT_RETRY, explained_failures
 from l2_platform.assets.partitions import key_date
 from l2_platform.assets.plots import markdown_table
-from l2_platform.assets.tables import schema_of
+from l2_platform.assets.tables import schema_of, stored_in
 from l2_platform.assets.workers import OWNER, TABLES
 from l2_platform.resources.warehouse import WarehouseResource
 from l2_platform.warehouse.bars import BARS, BarFacts, bar_facts, busiest
@@ -31,12 +31,14 @@ LINEAGE: Final[Mapping[str, tuple[str, ...]]] = {
 TRADES_KEY: Final = dg.AssetKey("trades")
 
 
-def build_bar_assets(partitions: dg.DailyPartitionsDefinition) -> list[dg.AssetsDefinition]:
+def build_bar_assets(partitions: dg.DailyPartitionsDefinition, database: str) -> list[dg.AssetsDefinition]:
     """One asset per bar view."""
-    return [_bar_asset(view, length, partitions) for view, length in BARS.items()]
+    return [_bar_asset(view, length, partitions, database) for view, length in BARS.items()]
 
 
-def _bar_asset(view: str, length: str, partitions: dg.DailyPartitionsDefinition) -> dg.AssetsDefinition:
+def _bar_asset(
+    view: str, length: str, partitions: dg.DailyPartitionsDefinition, database: str
+) -> dg.AssetsDefinition:
     prints = "OHLC from C prints, volume from C, E and O prints" if view == "bars_daily" else "C and E prints"
     text = (
         f"Bars of {length} by IQFeed's own rule ({prints}), labelled by their begin. A view over trades, so it is as new as they "
@@ -46,7 +48,7 @@ def _bar_asset(view: str, length: str, partitions: dg.DailyPartitionsDefinition)
 
     @dg.asset(
         name=view, description=text, group_name=TABLES, owners=[OWNER], kinds={"clickhouse", "view"}, partitions_def=partitions,
-        deps=[TRADES_KEY], retry_policy=TRANSIENT_RETRY,
+        deps=[TRADES_KEY], retry_policy=TRANSIENT_RETRY, metadata=stored_in(database, view),
         check_specs=[dg.AssetCheckSpec(ARE_SOUND, asset=view, description="low ≤ open, close ≤ high and volume ≥ 0 in every bar.")],
     )  # fmt: skip
     def measured_bars(context: dg.AssetExecutionContext, warehouse: WarehouseResource) -> dg.MaterializeResult:  # type: ignore[type-arg]  # dagster rejects a parametrised result beside check specs
@@ -74,12 +76,13 @@ def _metadata(
     look = f"`l2 sql \"SELECT * FROM {table} WHERE session_date = '{day}' ORDER BY symbol LIMIT 20\"`"  # noqa: S608 - for a person
     return {
         "dagster/partition_row_count": dg.MetadataValue.int(facts.bars),
-        "dagster/table_name": dg.MetadataValue.text(table),
         "dagster/column_schema": dg.MetadataValue.table_schema(schema_of(columns)),
         "dagster/column_lineage": dg.MetadataValue.column_lineage(dg.TableColumnLineage(lineage)),
         "symbols": dg.MetadataValue.int(facts.symbols),
         "prints": dg.MetadataValue.int(facts.prints),
         "volume": dg.MetadataValue.int(facts.volume),
+        "first_bar": dg.MetadataValue.text(facts.first or "none"),
+        "last_bar": dg.MetadataValue.text(facts.last or "none"),
         "busiest": dg.MetadataValue.md(markdown_table(("symbol", "bars", "volume"), top) if top else "no bars"),
         "streams": dg.MetadataValue.text(", ".join(facts.streams) or "none"),
         "look": dg.MetadataValue.md(look),

@@ -15,6 +15,7 @@ from l2_platform.assets.failures import TRANSIENT_RETRY, explained_failures
 from l2_platform.assets.partitions import key_date, number_of
 from l2_platform.assets.plots import bytes_text, markdown_table, time_text
 from l2_platform.assets.rebuild import REBUILD_POOL
+from l2_platform.assets.tables import stored_in
 from l2_platform.assets.workers import OWNER
 from l2_platform.resources.session_dates import SessionDatesResource
 
@@ -25,8 +26,10 @@ FINISHED, SEALED, AGREE = "everything_is_delivered", "journal_is_sealed", "table
 RUN_S_MAX: Final = 6 * 3600
 
 
-def build_close_asset(partitions: dg.DailyPartitionsDefinition, deps: list[dg.AssetKey]) -> dg.AssetsDefinition:
-    """Asset `closed_day`; `deps` are the tables."""
+def build_close_asset(
+    partitions: dg.DailyPartitionsDefinition, deps: list[dg.AssetKey], database: str
+) -> dg.AssetsDefinition:
+    """Asset `closed_day`; `deps` are the tables, `database` has what it records."""
 
     @dg.asset(
         name="closed_day",
@@ -37,7 +40,7 @@ def build_close_asset(partitions: dg.DailyPartitionsDefinition, deps: list[dg.As
         ),
         # not `record`: it reads the tables, and a group that is both before and after another has no place in a flow
         group_name=ARCHIVE, owners=[OWNER], kinds={"clickhouse", "file", "python"}, partitions_def=partitions, deps=deps,
-        retry_policy=TRANSIENT_RETRY, pool=REBUILD_POOL,
+        retry_policy=TRANSIENT_RETRY, pool=REBUILD_POOL, metadata=stored_in(database, "daily_reports"),
         check_specs=[
             dg.AssetCheckSpec(FINISHED, asset="closed_day", description="Every delivery has finished the date, and the sealer too."),
             dg.AssetCheckSpec(SEALED, asset="closed_day", description="Segments that can be are sealed; the chain is whole."),

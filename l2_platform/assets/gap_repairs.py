@@ -13,6 +13,7 @@ from pydantic import Field
 from l2_platform.assets.failures import TRANSIENT_RETRY, explained_failures
 from l2_platform.assets.partitions import key_date, number_of
 from l2_platform.assets.plots import bar_plot_png, markdown_table, time_text
+from l2_platform.assets.tables import stored_in
 from l2_platform.assets.workers import OWNER, TABLES
 from l2_platform.resources.repairs import RepairsResource
 
@@ -35,8 +36,10 @@ class RepairConfig(dg.Config):
     everything: bool = Field(default=False, description="Every gap of the date that is not whole, also those tried too often.")
 
 
-def build_gap_repairs_asset(partitions: dg.DailyPartitionsDefinition, deps: list[dg.AssetKey]) -> dg.AssetsDefinition:
-    """Asset `gap_repairs`; `deps` are what gaps are found in."""
+def build_gap_repairs_asset(
+    partitions: dg.DailyPartitionsDefinition, deps: list[dg.AssetKey], database: str
+) -> dg.AssetsDefinition:
+    """Asset `gap_repairs`; `deps` are what gaps are found in, `database` has the rows that it brings."""
 
     @dg.asset(
         name="gap_repairs",
@@ -48,7 +51,7 @@ def build_gap_repairs_asset(partitions: dg.DailyPartitionsDefinition, deps: list
             "table says why; mend that (mostly: log IQConnect in), then materialize the date again with `everything`."
         ),
         group_name=TABLES, owners=[OWNER], kinds={"iqfeed", "clickhouse", "python"}, partitions_def=partitions, deps=deps,
-        retry_policy=TRANSIENT_RETRY, pool=POOL,
+        retry_policy=TRANSIENT_RETRY, pool=POOL, metadata=stored_in(database, "trades"),
         check_specs=[
             dg.AssetCheckSpec(REPAIRED, asset="gap_repairs", description="No unexplained gap of trades is failed, partial or untried.")
         ],

@@ -1,4 +1,4 @@
-"""Small pictures and tables for the UI: a bar plot as an inline PNG, made here in a few lines, and Markdown tables.
+"""Small pictures and tables for the UI: bar plots and heat maps as inline PNG, made here in a few lines, and Markdown tables.
 
 They live in the event log, and the UI shows Markdown at once only up to about a thousand characters: a plot stays
 under that. What does not belong here: where the numbers come from.
@@ -17,6 +17,14 @@ WIDTH, HEIGHT = 600, 100
 BAR: Final = (67, 97, 238)
 BACKGROUND: Final = (246, 248, 252)
 GRID: Final = (214, 220, 232)
+NOTHING: Final = (207, 34, 46)
+LITTLE: Final = (168, 184, 245)
+CELL_WIDTH: Final = 24
+CELL_HEIGHT: Final = 8
+"""Of a heat map, pixels; the last line of a cell is empty. A width that is a multiple of 4 is whole bytes."""
+CELLS_MAX: Final = 480
+"""Cells of a heat map: so many fit into what the UI shows at once, whatever is in them."""
+HALF: Final = 0.5
 
 
 def bar_plot_png(values: Sequence[int]) -> bytes:
@@ -36,9 +44,35 @@ def bar_plot_png(values: Sequence[int]) -> bytes:
     packed = (pixels.reshape(HEIGHT, WIDTH // 4, 4) << np.array([6, 4, 2, 0], np.uint8)).sum(axis=2, dtype=np.uint8)
     above = np.vstack([np.zeros((1, WIDTH // 4), np.uint8), packed[:-1]])
     rows = b"".join(b"\2" + row.tobytes() for row in packed - above)
-    header = struct.pack(">IIBBBBB", WIDTH, HEIGHT, 2, 3, 0, 0, 0)
-    palette = bytes((*BACKGROUND, *BAR, *GRID))
-    chunks = ((b"IHDR", header), (b"PLTE", palette), (b"IDAT", zlib.compress(rows, 9)), (b"IEND", b""))
+    return _png(WIDTH, HEIGHT, (BACKGROUND, BAR, GRID), rows)
+
+
+def heat_map_png(shares: Sequence[Sequence[float | None]]) -> bytes:
+    """Cells of a share: at least half, less, nothing (0), empty (None). Rows are equally long; at most `CELLS_MAX` cells."""
+    lines = []
+    for row in shares:
+        # two bits a pixel, four equal ones a byte
+        colours = np.array([_level(share) * 0x55 for share in row], np.uint8).repeat(CELL_WIDTH // 4)
+        lines.append(b"\0" + colours.tobytes())
+        # the same again, then the line between rows
+        lines += [b"\2" + bytes(len(colours))] * (CELL_HEIGHT - 2)
+        lines.append(b"\0" + bytes(len(colours)))
+    columns = max((len(row) for row in shares), default=0)
+    return _png(columns * CELL_WIDTH, len(lines), (BACKGROUND, NOTHING, LITTLE, BAR), b"".join(lines))
+
+
+def _level(share: float | None) -> int:
+    """Place in the palette."""
+    if share is None:
+        return 0
+    return 1 if share <= 0 else 2 if share < HALF else 3
+
+
+def _png(width: int, height: int, palette: Sequence[tuple[int, int, int]], lines: bytes) -> bytes:
+    """A picture of two bits a pixel; `lines`: filtered, each behind the number of its filter."""
+    header = struct.pack(">IIBBBBB", width, height, 2, 3, 0, 0, 0)
+    colours = bytes(part for colour in palette for part in colour)
+    chunks = ((b"IHDR", header), (b"PLTE", colours), (b"IDAT", zlib.compress(lines, 9)), (b"IEND", b""))
     return b"\x89PNG\r\n\x1a\n" + b"".join(_chunk(kind, data) for kind, data in chunks)
 
 
@@ -57,6 +91,15 @@ def rate_plot(start_ns: int, step_s: int, rows: Sequence[int]) -> str:
         f"{clock_text(start_ns)} – {clock_text(end_ns)} UTC, one bar = {_duration(step_s)}, "
         f"highest bar = {peak:,.1f} rows/s\n\n![rows per second](data:image/png;base64,{image})"
     )
+
+
+def heat_plot(shares: Sequence[Sequence[float | None]], axes: str) -> str:
+    """Markdown: a heat map of shares of the usual rows; `axes` says what rows and columns are."""
+    if not any(shares):
+        return "nothing to show"
+    image = base64.b64encode(heat_map_png(shares)).decode("ascii")
+    legend = "dark = at least half of the usual rows, light = fewer, red = none, empty = none usual"
+    return f"{axes}; {legend}\n\n![heat map](data:image/png;base64,{image})"
 
 
 def _duration(step_s: int) -> str:

@@ -13,19 +13,25 @@ from pydantic import Field
 
 from l2_platform.assets.failures import explained_failures
 from l2_platform.assets.partitions import key_date, number_of
-from l2_platform.assets.plots import bar_plot_png, markdown_table, time_text
+from l2_platform.assets.plots import CELLS_MAX, bar_plot_png, heat_plot, markdown_table, time_text
 from l2_platform.assets.rebuild import REBUILD_POOL
+from l2_platform.assets.tables import stored_in
 from l2_platform.assets.workers import OWNER
+from l2_platform.quality.coverage import coverage_of
 from l2_platform.resources.proofs import ProofsResource
 
 if TYPE_CHECKING:
+    from l2_platform.quality.findings import AuditResult
     from l2_platform.quality.report_facts import Course, DayFacts
+    from l2_platform.quality.verdicts import DateVerdict
 
 QUALITY: Final = "quality"
 SHOWN: Final = 20
 """Rows of a table in the metadata."""
 BARS_MAX: Final = 48
 """Bars of a plot over the session."""
+MAPPED: Final = 30
+"""Symbols of the heat map."""
 AGAIN_MAX, AGAIN_S = 2, 20.0
 """A warehouse that is away is tried again so often, after so long, s: a restart takes less."""
 EXPLAINED, EQUAL, COMPLETE, SOUND, PROVEN = (
@@ -41,17 +47,20 @@ class ReconcileConfig(dg.Config):
 
 
 def build_proof_assets(
-    partitions: dg.DailyPartitionsDefinition, tables: Sequence[dg.AssetKey]
+    partitions: dg.DailyPartitionsDefinition, tables: Sequence[dg.AssetKey], database: str
 ) -> list[dg.AssetsDefinition]:
-    """The assets in the order of a run; `tables` are what they judge."""
-    ledger = _gaps(partitions, [*tables, dg.AssetKey("gap_repairs")])
-    stores = _reconciliation(partitions, [*tables, dg.AssetKey("closed_day")])
-    judged = _completeness(partitions, [*ledger.keys, *stores.keys])
-    audited = _quality_audit(partitions, [*stores.keys])
+    """The assets in the order of a run; `tables` are what they judge, `database` has what they store."""
+    ledger = _gaps(partitions, [*tables, dg.AssetKey("gap_repairs")], stored_in(database, "gaps"))
+    compared = stored_in(database, "reconciliations")
+    stores = _reconciliation(partitions, [*tables, dg.AssetKey("closed_day")], compared)
+    judged = _completeness(partitions, [*ledger.keys, *stores.keys], stored_in(database, "completeness"))
+    audited = _quality_audit(partitions, [*stores.keys], stored_in(database, "findings"))
     return [ledger, stores, judged, audited, _day_report(partitions, [*ledger.keys, *judged.keys, *audited.keys])]
 
 
-def _gaps(partitions: dg.DailyPartitionsDefinition, deps: list[dg.AssetKey]) -> dg.AssetsDefinition:
+def _gaps(
+    partitions: dg.DailyPartitionsDefinition, deps: list[dg.AssetKey], stored: dict[str, str]
+) -> dg.AssetsDefinition:
     @dg.asset(
         name="gaps",
         description=(
@@ -60,6 +69,7 @@ def _gaps(partitions: dg.DailyPartitionsDefinition, deps: list[dg.AssetKey]) -> 
             "lists them, `l2 gaps repair --date DATE` tries again."
         ),
         group_name=QUALITY, owners=[OWNER], kinds={"clickhouse", "table"}, partitions_def=partitions, deps=deps,
+        metadata=stored,
         check_specs=[dg.AssetCheckSpec(EXPLAINED, asset="gaps", description="No gap is without explanation or repair.")],
     )  # fmt: skip
     def gaps(context: dg.AssetExecutionContext, proofs: ProofsResource) -> dg.MaterializeResult:  # type: ignore[type-arg]  # as its neighbours
@@ -92,7 +102,9 @@ def _gaps(partitions: dg.DailyPartitionsDefinition, deps: list[dg.AssetKey]) -> 
     return gaps
 
 
-def _reconciliation(partitions: dg.DailyPartitionsDefinition, deps: list[dg.AssetKey]) -> dg.AssetsDefinition:
+def _reconciliation(
+    partitions: dg.DailyPartitionsDefinition, deps: list[dg.AssetKey], stored: dict[str, str]
+) -> dg.AssetsDefinition:
     @dg.asset(
         name="reconciliation",
         description=(
@@ -101,6 +113,7 @@ def _reconciliation(partitions: dg.DailyPartitionsDefinition, deps: list[dg.Asse
             "`l2 reconcile DATE` names the keys."
         ),
         group_name=QUALITY, owners=[OWNER], kinds={"clickhouse", "file", "python"}, partitions_def=partitions, deps=deps, pool=REBUILD_POOL,
+        metadata=stored,
         check_specs=[dg.AssetCheckSpec(EQUAL, asset="reconciliation", description="Every store holds what the journal yields.")],
     )  # fmt: skip
     def reconciliation(
@@ -138,7 +151,9 @@ def _reconciliation(partitions: dg.DailyPartitionsDefinition, deps: list[dg.Asse
     return reconciliation
 
 
-def _completeness(partitions: dg.DailyPartitionsDefinition, deps: list[dg.AssetKey]) -> dg.AssetsDefinition:
+def _completeness(
+    partitions: dg.DailyPartitionsDefinition, deps: list[dg.AssetKey], stored: dict[str, str]
+) -> dg.AssetsDefinition:
     @dg.asset(
         name="completeness",
         description=(
@@ -147,6 +162,7 @@ def _completeness(partitions: dg.DailyPartitionsDefinition, deps: list[dg.AssetK
             "reasons; `l2 complete DATE` shows all, `l2 gaps repair` and `l2 backfill` may bring back what is missing."
         ),
         group_name=QUALITY, owners=[OWNER], kinds={"clickhouse", "python"}, partitions_def=partitions, deps=deps,
+        metadata=stored,
         check_specs=[dg.AssetCheckSpec(COMPLETE, asset="completeness", description="Every symbol is complete or repaired.")],
     )  # fmt: skip
     def completeness(context: dg.AssetExecutionContext, proofs: ProofsResource) -> dg.MaterializeResult:  # type: ignore[type-arg]  # as its neighbours
@@ -175,6 +191,7 @@ def _completeness(partitions: dg.DailyPartitionsDefinition, deps: list[dg.AssetK
                 "unexplained_rows": verdict.unexplained_rows, "seconds": verdict.seconds,
                 "worst": dg.MetadataValue.md(markdown_table(("symbol", "grade", "lost s", "lost rows", "why"), rows) if rows else "none"),
                 "coverage": dg.MetadataValue.md(_plot(hours, "one bar = one hour of the day in New York, rows")),
+                **_coverage(verdict, proofs.hours(verdict.session_date)),
                 "look": dg.MetadataValue.md(f"`l2 complete {context.partition_key}`"),
             },
             check_results=[_result(COMPLETE, verdict.ok, text if known else f"not evaluated: {verdict.message}", ERROR)],
@@ -183,7 +200,9 @@ def _completeness(partitions: dg.DailyPartitionsDefinition, deps: list[dg.AssetK
     return completeness
 
 
-def _quality_audit(partitions: dg.DailyPartitionsDefinition, deps: list[dg.AssetKey]) -> dg.AssetsDefinition:
+def _quality_audit(
+    partitions: dg.DailyPartitionsDefinition, deps: list[dg.AssetKey], stored: dict[str, str]
+) -> dg.AssetsDefinition:
     @dg.asset(
         name="quality_audit",
         description=(
@@ -192,6 +211,7 @@ def _quality_audit(partitions: dg.DailyPartitionsDefinition, deps: list[dg.Asset
             "`l2 audit DATE` shows the worst."
         ),
         group_name=QUALITY, owners=[OWNER], kinds={"clickhouse", "python"}, partitions_def=partitions, deps=deps,
+        metadata=stored,
         check_specs=[dg.AssetCheckSpec(SOUND, asset="quality_audit", description="No check found an error, and each could judge.")],
     )  # fmt: skip
     def quality_audit(context: dg.AssetExecutionContext, proofs: ProofsResource) -> dg.MaterializeResult:  # type: ignore[type-arg]  # as its neighbours
@@ -213,7 +233,8 @@ def _quality_audit(partitions: dg.DailyPartitionsDefinition, deps: list[dg.Asset
                 "checks": dg.MetadataValue.md(markdown_table(header, rows)), "rows": sum(one.looked for one in result.checks),
                 "flagged": sum(one.flagged for one in result.checks), "findings": sum(one.found for one in result.checks),
                 "seconds": round(sum(one.seconds for one in result.checks), 3),
-                "look": dg.MetadataValue.md(f"`l2 audit {context.partition_key}`"),
+                "pages": published(context, proofs, [result]),
+                "look": dg.MetadataValue.md(f"`l2 audit {context.partition_key} --open` judges once more and opens the pages"),
             },
             check_results=[_result(SOUND, result.outcome == "passed", text, ERROR)],
         )  # fmt: skip
@@ -265,6 +286,15 @@ def _day_report(partitions: dg.DailyPartitionsDefinition, deps: list[dg.AssetKey
     return day_report
 
 
+def published(context: dg.AssetExecutionContext, proofs: ProofsResource, results: "Sequence[AuditResult]") -> dg.MetadataValue:
+    """The pages of Great Expectations of audits: where they begin, or why there are none, which changes nothing of what was found."""
+    index = proofs.publish(results)
+    if isinstance(index, str):
+        context.log.warning("the pages of the audit were not written: %s", index)
+        return dg.MetadataValue.text(f"not written: {index}")
+    return dg.MetadataValue.path(str(index))
+
+
 def _again_when_away(context: dg.AssetExecutionContext, proofs: ProofsResource) -> None:
     """Wait for a warehouse that restarts; when it stays away, what follows says so."""
     if context.retry_number < AGAIN_MAX and proofs.is_away():
@@ -273,6 +303,16 @@ def _again_when_away(context: dg.AssetExecutionContext, proofs: ProofsResource) 
 
 def _result(name: str, passed: bool, text: str, severity: dg.AssetCheckSeverity) -> dg.AssetCheckResult:
     return dg.AssetCheckResult(check_name=name, passed=passed, severity=severity, description=text)
+
+
+def _coverage(verdict: "DateVerdict", hours: Sequence[int]) -> dict[str, dg.MetadataValue]:
+    """Heat map of the worst symbols, and their names from the top: both at once would be more than the UI shows."""
+    found = coverage_of(verdict.symbols, hours, min(MAPPED, CELLS_MAX // len(hours)))
+    axes = f"one row = one symbol (coverage_rows), one column = one hour, {hours[0]:02d}:00 to {(hours[-1] + 1) % 24:02d}:00 New York"
+    return {
+        "coverage_map": dg.MetadataValue.md(heat_plot(found.shares, axes)),
+        "coverage_rows": dg.MetadataValue.text(", ".join(found.symbols) or "none"),
+    }
 
 
 def _lost_by_hour(facts: "DayFacts") -> list[int]:

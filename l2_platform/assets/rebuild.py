@@ -14,8 +14,10 @@ from pydantic import Field
 from l2_platform.assets.failures import TRANSIENT_RETRY, explained_failures
 from l2_platform.assets.partitions import key_date, number_of
 from l2_platform.assets.plots import markdown_table
+from l2_platform.assets.tables import stored_in
 from l2_platform.assets.workers import OWNER, TABLES
 from l2_platform.resources.session_dates import SessionDatesResource
+from l2_platform.warehouse.queries import TABLES as SHAPES
 
 if TYPE_CHECKING:
     from l2_platform.replay.rebuilt import StreamResult
@@ -36,15 +38,19 @@ class RebuildConfig(dg.Config):
     )
 
 
-def build_rebuild_asset(partitions: dg.DailyPartitionsDefinition, deps: list[dg.AssetKey]) -> dg.AssetsDefinition:
-    """Asset `rebuilt_tables`; `deps` are the journal."""
+def build_rebuild_asset(
+    partitions: dg.DailyPartitionsDefinition, deps: list[dg.AssetKey], database: str
+) -> dg.AssetsDefinition:
+    """Asset `rebuilt_tables`; `deps` are the journal, `database` has the tables."""
     with warnings.catch_warnings():
         # `backfill_policy` is beta in Dagster; what it does here is measured
         warnings.simplefilter("ignore", dg.BetaWarning)
-        return _asset(partitions, deps)
+        return _asset(partitions, deps, database)
 
 
-def _asset(partitions: dg.DailyPartitionsDefinition, deps: list[dg.AssetKey]) -> dg.AssetsDefinition:
+def _asset(
+    partitions: dg.DailyPartitionsDefinition, deps: list[dg.AssetKey], database: str
+) -> dg.AssetsDefinition:
     @dg.asset(
         name="rebuilt_tables",
         description=(
@@ -55,6 +61,7 @@ def _asset(partitions: dg.DailyPartitionsDefinition, deps: list[dg.AssetKey]) ->
         ),
         group_name=TABLES, owners=[OWNER], kinds={"clickhouse", "python"}, partitions_def=partitions, deps=deps,
         retry_policy=TRANSIENT_RETRY, backfill_policy=dg.BackfillPolicy.multi_run(max_partitions_per_run=DATES_A_RUN), pool=REBUILD_POOL,
+        metadata=stored_in(database, *SHAPES),
     )  # fmt: skip
     def rebuilt_tables(
         context: dg.AssetExecutionContext, config: RebuildConfig, session_dates: SessionDatesResource
@@ -68,7 +75,7 @@ def _asset(partitions: dg.DailyPartitionsDefinition, deps: list[dg.AssetKey]) ->
                 )
             for result in results:
                 context.log.info("%s %s: %s", key, result.stream, result.outcome)
-            metadata = _metadata(results)
+            metadata = _metadata(results, key)
             context.add_asset_metadata(metadata, partition_key=key)
             if number < len(keys):
                 # told at once: when the run is ended before its last date, the dates that it did are not missing
@@ -92,7 +99,7 @@ def build_rebuild_job(asset: dg.AssetsDefinition) -> UnresolvedAssetJobDefinitio
     )  # fmt: skip
 
 
-def _metadata(results: "list[StreamResult]") -> dict[str, Any]:
+def _metadata(results: "list[StreamResult]", key: str) -> dict[str, Any]:
     from l2_platform.replay.rebuilt import difference_text, key_lines
 
     tables = [
@@ -121,6 +128,7 @@ def _metadata(results: "list[StreamResult]") -> dict[str, Any]:
                 for part in result.tables
             }
         ),
+        "look": dg.MetadataValue.md(f"`l2 reconcile {key}` compares the tables with the journal, row by row where they differ"),
     }  # fmt: skip
     keys = [(result.stream, *line) for result in results for line in key_lines(result)]
     if keys:

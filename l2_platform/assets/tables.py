@@ -4,8 +4,10 @@ Rows arrive without Dagster; an asset here is the evidence about them. One aggre
 What does not belong here: the queries (`warehouse/queries.py`).
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import date
+from os.path import commonpath
+from pathlib import Path
 from typing import Final
 
 import dagster as dg
@@ -16,6 +18,8 @@ from l2_platform.assets.plots import bytes_text, markdown_table, rate_plot, time
 from l2_platform.assets.workers import OWNER, TABLES
 from l2_platform.resources.journal import JournalResource, StreamDay
 from l2_platform.resources.warehouse import WarehouseResource
+from l2_platform.sinks.jsonl_names import KINDS as FILES
+from l2_platform.sinks.jsonl_names import folder_of
 from l2_platform.warehouse.queries import (
     TABLES as SHAPES,
 )
@@ -53,18 +57,24 @@ DESCRIPTIONS: Final[Mapping[str, str]] = {
 }
 
 
+def stored_in(database: str, *tables: str) -> dict[str, str]:
+    """Metadata of a definition: the tables or views of the warehouse that hold the rows of an asset."""
+    return {"dagster/table_name": ", ".join(f"{database}.{table}" for table in tables)}
+
+
 def build_table_assets(
-    partitions: dg.DailyPartitionsDefinition, deps: list[dg.AssetKey], lag_lines_max: int
+    partitions: dg.DailyPartitionsDefinition, deps: list[dg.AssetKey], database: str, lag_lines_max: int
 ) -> list[dg.AssetsDefinition]:
     """One asset per table of the warehouse; `lag_lines_max`: lines that the table of a running date may be behind the journal."""
     made_from = {name: [dg.AssetKey(upper)] for name, upper in MADE_FROM.items()}
     return [
-        _table_asset(shape, partitions, made_from.get(shape.name, deps), lag_lines_max) for shape in SHAPES.values()
+        _table_asset(shape, partitions, made_from.get(shape.name, deps), database, lag_lines_max)
+        for shape in SHAPES.values()
     ]
 
 
 def _table_asset(
-    shape: TableShape, partitions: dg.DailyPartitionsDefinition, deps: list[dg.AssetKey], lag_lines_max: int
+    shape: TableShape, partitions: dg.DailyPartitionsDefinition, deps: list[dg.AssetKey], database: str, lag_lines_max: int
 ) -> dg.AssetsDefinition:
     how = "by the backfill that fetches them" if shape.on_demand else "by deliver-clickhouse as they arrive"
 
@@ -76,6 +86,7 @@ def _table_asset(
         ),
         group_name=TABLES, owners=[OWNER], kinds={"clickhouse", "table"}, partitions_def=partitions, deps=deps,
         retry_policy=TRANSIENT_RETRY, check_specs=_check_specs(shape, lag_lines_max),
+        metadata=stored_in(database, shape.name),
     )  # fmt: skip
     def measured_table(
         context: dg.AssetExecutionContext, warehouse: WarehouseResource, journal: JournalResource
@@ -94,7 +105,7 @@ def _table_asset(
                 client.close()
             recorded = [item for item in journal.survey(number_of(day)) if shape.channel in item.stream]
         return dg.MaterializeResult(
-            metadata=_metadata(facts, rates, columns, warehouse.database, day),
+            metadata=_metadata(facts, rates, columns, warehouse.database, day) | _files(shape, recorded, journal, day),
             check_results=[
                 _has_rows(facts, recorded, on_demand=shape.on_demand), _seq_is_unique(facts),
                 _journal_delivered(recorded, delivered, lag_lines_max),
@@ -124,7 +135,6 @@ def _metadata(
     metadata: dict[str, dg.MetadataValue] = {
         "dagster/row_count": dg.MetadataValue.int(facts.table_rows),
         "dagster/partition_row_count": dg.MetadataValue.int(total.rows if total else 0),
-        "dagster/table_name": dg.MetadataValue.text(f"{database}.{facts.table}"),
         "dagster/column_schema": dg.MetadataValue.table_schema(schema_of(columns)),
         "bytes_on_disk": dg.MetadataValue.int(facts.bytes_on_disk),
         "parts": dg.MetadataValue.int(facts.parts),
@@ -150,6 +160,16 @@ def _metadata(
     if rates is not None:
         metadata["rate"] = dg.MetadataValue.md(rate_plot(rates.start_ns, rates.step_s, rates.rows))
     return metadata
+
+
+def _files(
+    shape: TableShape, recorded: Iterable[StreamDay], journal: JournalResource, day: date
+) -> dict[str, dg.MetadataValue]:
+    """Where the JSONL files of the same rows are: their folder, or the one that all their folders are in."""
+    root: Path = journal.settings.jsonl_dir
+    folders = {folder_of(root, item.stream, number_of(day)) for item in recorded} if shape.name in FILES else set()
+    there = sorted(folder for folder in folders if folder.is_dir())
+    return {"files": dg.MetadataValue.path(commonpath(there))} if there else {}
 
 
 def schema_of(columns: list[tuple[str, str, str]]) -> dg.TableSchema:

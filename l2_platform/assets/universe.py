@@ -15,6 +15,7 @@ import dagster as dg
 from l2_platform.assets.failures import TRANSIENT_RETRY, explained_failures
 from l2_platform.assets.partitions import EXCHANGE_ZONE, date_of, number_of
 from l2_platform.assets.plots import markdown_table
+from l2_platform.assets.tables import stored_in
 from l2_platform.assets.workers import COLLECT, OWNER
 from l2_platform.clock import Clock
 from l2_platform.errors import ConfigError
@@ -48,6 +49,7 @@ def build_universe_asset(settings: Settings, clock: Clock) -> dg.AssetsDefinitio
             "be read, or the warehouse does not answer; recording goes on with the symbols it has."
         ),
         group_name=COLLECT, owners=[OWNER], kinds={"clickhouse", "file"}, retry_policy=TRANSIENT_RETRY,
+        metadata=stored_in(settings.clickhouse.database, "universe"),
     )  # fmt: skip
     def universe(warehouse: WarehouseResource) -> dg.MaterializeResult[None]:
         with explained_failures("universe"):
@@ -62,7 +64,7 @@ def build_universe_asset(settings: Settings, clock: Clock) -> dg.AssetsDefinitio
                 facts = record_universe(client, warehouse.database, file, written_ns, clock.now_ns())
             finally:
                 client.close()
-        return dg.MaterializeResult(metadata=_universe_metadata(facts, settings, warehouse.database))
+        return dg.MaterializeResult(metadata=_universe_metadata(facts, settings))
 
     return universe
 
@@ -75,7 +77,7 @@ def versions_since(settings: Settings, after_ns: int, before_ns: int) -> Iterato
             yield at_ns, parse_symbols(text, str(settings.symbols_file), limit=limits.limit, name_bytes_max=limits.name_bytes_max)
 
 
-def _universe_metadata(facts: UniverseFacts, settings: Settings, database: str) -> dict[str, dg.MetadataValue]:
+def _universe_metadata(facts: UniverseFacts, settings: Settings) -> dict[str, dg.MetadataValue]:
     rows = [(name, count, "yes" if enabled else "no") for name, count, enabled in facts.groups]
     return {
         "symbols": dg.MetadataValue.int(facts.symbols),
@@ -84,7 +86,6 @@ def _universe_metadata(facts: UniverseFacts, settings: Settings, database: str) 
         "added": dg.MetadataValue.text(_names(facts.added)),
         "removed": dg.MetadataValue.text(_names(facts.removed)),
         "file": dg.MetadataValue.path(settings.symbols_file),
-        "dagster/table_name": dg.MetadataValue.text(f"{database}.universe"),
         "look": dg.MetadataValue.md("`l2 sql \"SELECT * FROM universe ORDER BY symbol LIMIT 20\"`"),
     }  # fmt: skip
 
@@ -106,6 +107,7 @@ def build_calendar_asset(settings: Settings, clock: Clock) -> dg.AssetsDefinitio
             "warehouse does not answer; collectors go by the sessions they were given."
         ),
         group_name=COLLECT, owners=[OWNER], kinds={"clickhouse", "python"}, retry_policy=TRANSIENT_RETRY,
+        metadata=stored_in(settings.clickhouse.database, "session_calendar"),
     )  # fmt: skip
     def session_calendar(warehouse: WarehouseResource) -> dg.MaterializeResult[None]:
         with explained_failures("session_calendar"):
@@ -117,14 +119,12 @@ def build_calendar_asset(settings: Settings, clock: Clock) -> dg.AssetsDefinitio
                 written = record_calendar(client, warehouse.database, name, rows, clock.now_ns())
             finally:
                 client.close()
-        return dg.MaterializeResult(metadata=_calendar_metadata(rows, today, written, warehouse.database, name))
+        return dg.MaterializeResult(metadata=_calendar_metadata(rows, today, written, name))
 
     return session_calendar
 
 
-def _calendar_metadata(
-    rows: list[SessionRow], today: date, written: int, database: str, name: str
-) -> dict[str, dg.MetadataValue]:
+def _calendar_metadata(rows: list[SessionRow], today: date, written: int, name: str) -> dict[str, dg.MetadataValue]:
     ahead = [row for row in rows if row.session.session_date >= number_of(today)]
     zone = _zone(name)
     shown = [
@@ -145,7 +145,6 @@ def _calendar_metadata(
         "closed_days_ahead": dg.MetadataValue.text(", ".join(_closed_weekdays(ahead)) or "none"),
         "sessions_ahead": dg.MetadataValue.int(len(ahead)),
         "rows_written": dg.MetadataValue.int(written),
-        "dagster/table_name": dg.MetadataValue.text(f"{database}.session_calendar"),
         "look": dg.MetadataValue.md("`l2 sql \"SELECT * FROM session_calendar FINAL ORDER BY session_date DESC LIMIT 20\"`"),
     }  # fmt: skip
 

@@ -24,6 +24,7 @@ def audit(
     ] = False,
     check: Annotated[list[str] | None, typer.Option("--check", help="Only this check; may be repeated.")] = None,
     docs: Annotated[bool, typer.Option("--docs", help="Also write the pages of Great Expectations, and say where.")] = False,
+    show: Annotated[bool, typer.Option("--open", help="Write those pages, and open them in a browser.")] = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="JSON, one object a session date; the default in a pipe.")
     ] = False,
@@ -55,10 +56,13 @@ def audit(
     else:
         for result in results:
             _show(result)
-    if docs:
+    if docs or show:
         from l2_platform.quality.expectations import publish
 
-        note(f"pages: {publish(settings, results).index}")
+        index = publish(settings, results).index
+        note(f"pages: {index}")
+        if show:
+            typer.launch(index.as_uri())
     return 0 if all(result.outcome == "passed" for result in results) else 1
 
 

@@ -83,9 +83,9 @@ def _count(check: CheckResult, name: str) -> int:
 
 
 def publish(settings: Settings, results: Sequence[AuditResult]) -> Published:
-    """Run every suite and write its page and an index under `quality/<last session date>/`; raise L2Error when a suite cannot run.
+    """Run every suite, write its page and an index under `quality/DATE/`, of several dates `quality/FIRST_LAST/`.
 
-    The pages hold all that they show: no script, no picture, no address outside.
+    Raise L2Error when a suite cannot run. The pages hold all that they show: no script, no picture, no address outside.
     """
     if not results:
         raise L2Error("there is no audit to publish: no session date was audited")
@@ -97,7 +97,8 @@ def publish(settings: Settings, results: Sequence[AuditResult]) -> Published:
         import great_expectations as gx
     context: Any = gx.get_context(mode="ephemeral")
     context.variables.progress_bars = {"globally": False}
-    folder = settings.quality_dir / results[-1].session_date.isoformat()
+    days = list(dict.fromkeys(result.session_date.isoformat() for result in (results[0], results[-1])))
+    folder = settings.quality_dir / "_".join(days)
     folder.mkdir(parents=True, exist_ok=True)
     suites = []
     for table, frame in frames_of(results).items():

@@ -27,7 +27,7 @@ from l2_platform.quality.file_kernels import (
     read_records,
 )
 from l2_platform.quality.sums import times_of
-from l2_platform.sinks.jsonl import KINDS, folder_of, parse_file_name
+from l2_platform.sinks.jsonl_names import KINDS, folder_of, parse_file_name
 
 TABLES: Final = tuple(KINDS)
 """Tables that have files: books, quotes, trades; the place is the kind's number."""

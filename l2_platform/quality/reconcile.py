@@ -30,7 +30,7 @@ from l2_platform.replay.refile import rewrite_files
 from l2_platform.replay.staging import MARKET_TABLES
 from l2_platform.replay.warehouse_link import WarehouseLink
 from l2_platform.settings import Settings
-from l2_platform.sinks.jsonl import KINDS
+from l2_platform.sinks.jsonl_names import KINDS
 from l2_platform.warehouse.queries import TABLES as SHAPES
 
 CLICKHOUSE: Final = "clickhouse"

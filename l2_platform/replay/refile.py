@@ -16,7 +16,8 @@ from l2_platform.replay.dates import without_delivery
 from l2_platform.replay.projection import Projection
 from l2_platform.replay.rebuild import STOP_FRACTION, end_seq
 from l2_platform.settings import Settings
-from l2_platform.sinks.jsonl import JsonlSink, folder_of
+from l2_platform.sinks.jsonl import JsonlSink
+from l2_platform.sinks.jsonl_names import folder_of
 
 REWRITES = ".rewrite"
 

@@ -1,8 +1,9 @@
 """How runs prove a session date: judge, audit, compare, read the ledger, write the report. Imported when asked for: much of it is heavy."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import date
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
 
 import dagster as dg
 
@@ -10,6 +11,7 @@ from l2_platform.clock import SystemClock
 from l2_platform.errors import InputError, L2Error
 from l2_platform.market.sessions import load_calendar
 from l2_platform.monitoring.runtime import prepare_numba
+from l2_platform.quality.coverage import hours_of
 from l2_platform.settings import Settings
 
 if TYPE_CHECKING:
@@ -18,6 +20,9 @@ if TYPE_CHECKING:
     from l2_platform.quality.report import DayReport
     from l2_platform.quality.report_facts import DayFacts
     from l2_platform.quality.verdicts import DateVerdict
+
+MESSAGE_CHARS: Final = 500
+"""Of what is told about an error of a library."""
 
 
 class ProofsResource(dg.ConfigurableResource["ProofsResource"]):
@@ -69,6 +74,20 @@ class ProofsResource(dg.ConfigurableResource["ProofsResource"]):
             SystemClock(),
             said=lambda check: say(f"{check.name}: {check.outcome}"),
         )
+
+    def publish(self, results: "Sequence[AuditResult]") -> "Path | str":
+        """Write the pages of audits; the path of their index, or why there are none. An audit stands whatever becomes of its pages."""
+        # the library takes seconds and much memory to import
+        from l2_platform.quality.expectations import publish
+
+        try:
+            return publish(self.settings, results).index
+        except Exception as error:  # noqa: BLE001 - a library of others draws them: whatever it raises is told, and hides no result
+            return " ".join(f"{type(error).__name__}: {error}".split())[:MESSAGE_CHARS]
+
+    def hours(self, session_date: int) -> list[int]:
+        """Hours of the day in New York that the session touches, in its order; see `quality.coverage`."""
+        return hours_of(load_calendar(self.settings.calendar_name, self.settings.session.roll_margin_s).windows(session_date))
 
     def last_ended(self) -> int:
         """The last session date that ended, with the margin of the close; InputError outside the calendar."""

@@ -36,19 +36,27 @@ class BarFacts:
     wrong: int
     """Bars whose open or close is not between low and high, or without volume: none can be when the trades are right."""
     streams: tuple[str, ...]
+    first: str
+    """Begin of the first bar, UTC (of daily bars: its exchange date); empty without bars."""
+    last: str
+    """Begin of the last one."""
 
 
 def bar_facts(client: Client, database: str, view: str, session_date: date) -> BarFacts:
     """Measure one view and date, of each symbol the streams that reads prefer; raise ClickHouse errors as they are."""
+    begin = "trade_date" if view == "bars_daily" else "ts_begin"
     sql = f"""
         SELECT count() AS bars, uniqExact(symbol) AS symbols, sum(trade_count) AS all_prints, sum(volume) AS all_volume,
                countIf(low > least(open, close) OR high < greatest(open, close) OR volume < 0) AS wrong,
-               arraySort(groupUniqArray(toString(stream))) AS streams
+               arraySort(groupUniqArray(toString(stream))) AS streams,
+               toString(min({begin})) AS first, toString(max({begin})) AS last
         FROM {database}.{view} WHERE {_preferred(database)}"""  # noqa: S608 - names are ours
     row = next(iter(client.query(sql, parameters={"day": session_date}).named_results()))
+    zone = "" if view == "bars_daily" else " UTC"
+    first, last = (f"{row[name]}{zone}" if row["bars"] else "" for name in ("first", "last"))
     return BarFacts(
         int(row["bars"]), int(row["symbols"]), int(row["all_prints"]), int(row["all_volume"]), int(row["wrong"]),
-        tuple(str(stream) for stream in row["streams"]),
+        tuple(str(stream) for stream in row["streams"]), first, last,
     )  # fmt: skip
 
 

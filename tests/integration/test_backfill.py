@@ -170,6 +170,7 @@ def test_the_job_fills_a_date_and_names_what_failed(settings: Settings) -> None:
         (made,) = done.asset_materializations_for_node("backfilled_day")
         assert made.metadata["failed"].value == 0
         assert "| NOPE | no_data |" in made.metadata["results"].value
+        assert "FROM l2.trades WHERE" in made.metadata["look"].value
         assert made.metadata["dagster/partition_row_count"].value == len(trades(settings, day)) > 0
         wrong = {"ops": {"backfilled_day": {"config": {"source": "archive"}}}}
         failed = job.execute_in_process(partition_key=str(day), run_config=wrong, instance=instance, raise_on_error=False)

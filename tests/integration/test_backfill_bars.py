@@ -243,4 +243,5 @@ def test_the_job_fetches_bars(settings: Settings) -> None:
         assert done.success
         (made,) = done.asset_materializations_for_node("backfilled_day")
     assert "| NOPE | no_data |" in made.metadata["results"].value
+    assert "FROM l2.history_bars WHERE" in made.metadata["look"].value
     assert rows(settings, day).select("symbol", "interval_s").rows() == [("SYM009", DAY_S)]

@@ -169,6 +169,10 @@ def test_bar_assets_show_counts_schema_lineage_and_a_passing_check(home: Home, c
     for view in names[:4]:
         bars = client.query(f"SELECT count() FROM l2.{view} WHERE session_date = '{DAY}'").result_rows[0][0]
         assert facts[view]["dagster/partition_row_count"].value == bars > 0
+        begin = "trade_date" if view == "bars_daily" else "ts_begin"
+        sql = f"SELECT toString(min({begin})), toString(max({begin})) FROM l2.{view} WHERE session_date = '{DAY}'"
+        told = [facts[view][name].value.removesuffix(" UTC") for name in ("first_bar", "last_bar")]
+        assert told == list(client.query(sql).result_rows[0])
         lineage = facts[view]["dagster/column_lineage"].value.deps_by_column
         columns = {column.name for column in facts[view]["dagster/column_schema"].value.columns}
         assert set(lineage) == columns, "every column says what it is made of"

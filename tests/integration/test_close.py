@@ -161,6 +161,7 @@ def test_the_job_rebuild_shows_hashes_and_what_differs(settings: Settings, clien
     assert metadata["replaced_tables"] == 1
     assert metadata["hashes"][f"{LEVEL1} quotes"]["before"] != metadata["hashes"][f"{LEVEL1} quotes"]["after"]
     assert "| quotes | only after | 3 |" in metadata["difference"]
+    assert metadata["look"].startswith(f"`l2 reconcile {KEY}`")
     result, metadata, _ = materialize(settings, "rebuilt_tables")
     assert metadata["replaced_tables"] == 0
     assert all(item["before"] == item["after"] for item in metadata["hashes"].values())

@@ -120,18 +120,20 @@ def test_trades_measured_with_counts_rates_schema_and_passing_checks(settings, t
     put_trades(tables, range(1, 601))
     put_position(tables, 600)
     write_journal(settings, 600)
+    files = settings.jsonl_dir / "live" / "20260305"
+    files.mkdir(parents=True)
     result, facts, checks = measure(settings, "journal", "trades")
     assert result.success
     trades = facts["trades"]
     assert trades["dagster/partition_row_count"].value == 600
     assert trades["dagster/row_count"].value == 600
-    assert trades["dagster/table_name"].value == "l2.trades"
     assert trades["symbols"].value == 3
     assert trades["rows_per_s"].value == pytest.approx(600 / 599, abs=0.01)
     assert trades["latency_p50_ms"].value == pytest.approx(20)
     assert trades["bytes_on_disk"].value > 0
     assert trades["first_row"].value == "2026-03-05 15:00:01.020000 UTC"
     assert "data:image/png;base64," in trades["rate"].value
+    assert trades["files"].value == str(files)
     assert f"| {STREAM} | live | 600 | 3 |" in trades["streams"].value
     schema = {column.name: column for column in trades["dagster/column_schema"].value.columns}
     assert schema["price"].type == "Decimal(18, 9)"
@@ -190,6 +192,7 @@ def test_date_without_anything_warns_only(settings, tables):
     }
     assert set(failed.values()) == {dg.AssetCheckSeverity.WARN}
     assert facts["feed_events"]["dagster/partition_row_count"].value == 0
+    assert not any("files" in metadata for metadata in facts.values())
 
 
 def test_rows_without_a_journal_date_point_to_delivery(settings, tables):

@@ -3,6 +3,7 @@
 Every proof ends in a stated result, the page is written in each case, and the page of a table shows what the proofs say of it.
 """
 
+import shutil
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -104,6 +105,17 @@ def test_every_proof_is_made_and_tables_show_their_health(
         assert found[table, "equals_journal"].passed, found[table, "equals_journal"].description
         assert found[table, "equals_journal"].metadata["session_date"].value == KEY
     assert found["quotes", "equals_files"].passed
+    # the worst symbols by hour of the session, small enough to be shown at once
+    judged = made["completeness"].metadata
+    assert "data:image/png;base64," in judged["coverage_map"].value
+    assert len(judged["coverage_map"].value) < 1_000
+    assert judged["coverage_rows"].value.split(", ")[0] in judged["worst"].value
+    index = settings.home / "quality" / KEY / "index.html"
+    assert made["quality_audit"].metadata["pages"].value == str(index)
+    assert f"l2 audit {KEY} --open" in made["quality_audit"].metadata["look"].value
+    assert "key_once" in index.read_text()
+    assert "trades.html" in index.read_text()
+    assert (index.parent / "trades.html").is_file()
     # the recording was cut once: told on the page, by the ledger, and on the table
     page = (settings.home / "reports" / f"{KEY}.html").read_text()
     verdict = made["day_report"].metadata["verdict"].value
@@ -123,12 +135,19 @@ def test_a_missing_table_is_red_and_the_page_is_written_all_the_same(
 ) -> None:
     client = connect(settings)
     client.command("RENAME TABLE l2.book_snapshots TO l2.away")
+    # nobody can write pages into a file: said, and nothing else is lost
+    shutil.rmtree(settings.quality_dir, ignore_errors=True)
+    settings.quality_dir.write_text("in the way")
     try:
         done = run(definitions, instance, "daily_proofs", run_config={"ops": {"reconciliation": {"config": {"heal": False}}}})
     finally:
         client.command("RENAME TABLE l2.away TO l2.book_snapshots")
+        settings.quality_dir.unlink()
         client.close()
     found = checks(done)
+    [audit] = done.asset_materializations_for_node("quality_audit")
+    assert audit.metadata["pages"].value.startswith("not written: ")
+    assert "key_once" in audit.metadata["checks"].value
     red = {"completeness": "every_symbol_is_complete", "reconciliation": "stores_are_equal", "quality_audit": "checks_find_no_error"}
     for key in red.items():
         assert not found[key].passed, key
@@ -141,10 +160,17 @@ def test_a_missing_table_is_red_and_the_page_is_written_all_the_same(
     assert DATE == 20250725
 
 
-def test_the_weekly_audit_judges_each_date_of_the_week(definitions: dg.Definitions, instance: dg.DagsterInstance) -> None:
+def test_the_weekly_audit_judges_each_date_of_the_week(
+    settings: Settings, definitions: dg.Definitions, instance: dg.DagsterInstance
+) -> None:
     done = definitions.resolve_job_def("audit_week").execute_in_process(instance=instance, raise_on_error=False)
     assert done.success
     [check] = done.get_asset_check_evaluations()
     # the week that ended last has no row of this instance: nothing is green that nobody could look at
     assert not check.passed
     assert "not evaluated" in check.description
+    [made] = done.asset_materializations_for_node("weekly_audit")
+    index = Path(made.metadata["pages"].value)
+    assert index.is_file()
+    assert index.parent.parent == settings.quality_dir
+    assert f"l2 audit {index.parent.name[-10:]} --week --open" in made.metadata["look"].value

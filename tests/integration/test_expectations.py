@@ -54,6 +54,14 @@ def test_suites_fail_by_severity_and_pages_are_self_contained(tmp_path: Path) ->
     assert "key_once errors" in (published.index.parent / "trades.html").read_text(encoding="utf-8")
 
 
+def test_pages_of_several_dates_leave_those_of_single_dates_alone(tmp_path: Path) -> None:
+    settings = load_settings(home=tmp_path)
+    days = [date(2026, 3, 4), date(2026, 3, 5), DAY]
+    published = publish(settings, [AuditResult("run", day, []) for day in days])
+    assert published.index == settings.quality_dir / "2026-03-04_2026-03-06" / "index.html"
+    assert publish(settings, [AuditResult("run", DAY, [])]).index == settings.quality_dir / "2026-03-06" / "index.html"
+
+
 def test_nothing_to_publish_is_refused(tmp_path: Path) -> None:
     with pytest.raises(L2Error, match="no audit to publish"):
         publish(load_settings(home=tmp_path), [])

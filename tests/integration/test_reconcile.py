@@ -13,7 +13,7 @@ from l2_platform.monitoring.leases import date_lease
 from l2_platform.quality.reconcile import reconcile_date
 from l2_platform.quality.reconciled import KINDS, ReconcileResult, StoreEntry
 from l2_platform.settings import ReconcileSettings, Settings, load_settings
-from l2_platform.sinks.jsonl import folder_of
+from l2_platform.sinks.jsonl_names import folder_of
 from l2_platform.warehouse.client import connect
 from tests.integration.homes import Home
 from tests.integration.ports import free_base

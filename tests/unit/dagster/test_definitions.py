@@ -23,6 +23,13 @@ from l2_platform.quality.checks import CHECKS as DECLARED
 from l2_platform.settings import Settings
 
 ROOT = Path(__file__).parents[3]
+STORED = {
+    "gaps": "gaps", "reconciliation": "reconciliations", "completeness": "completeness", "quality_audit": "findings",
+    "weekly_audit": "findings", "gap_repairs": "trades", "closed_day": "daily_reports", "universe": "universe",
+    "session_calendar": "session_calendar", "backfilled_day": "trades history_bars",
+    "rebuilt_tables": "depth_updates quotes trades history_bars book_snapshots feed_events",
+}  # fmt: skip
+"""Asset → what holds its rows, where it is not the table of the same name."""
 TABLES = {"depth_updates", "quotes", "trades", "history_bars", "book_snapshots", "feed_events"}
 BARS = {"bars_1s", "bars_5s", "bars_1m", "bars_daily"}
 CHECKS = {"has_rows", "seq_is_unique", "journal_delivered"}
@@ -69,6 +76,13 @@ def test_every_asset_tells_what_it_is_and_who_owns_it(definitions):
         assert spec.owners, name
         assert spec.kinds, name
         assert spec.group_name in GROUPS, name
+
+
+@pytest.mark.parametrize("name", sorted({*STORED, *TABLES, *BARS}))
+def test_an_asset_names_the_tables_that_hold_its_rows(name, tmp_path):
+    definitions = build_definitions(Settings(home=tmp_path, clickhouse={"database": "ours"}))
+    spec = definitions.resolve_assets_def(name).get_asset_spec()
+    assert spec.metadata["dagster/table_name"] == ", ".join(f"ours.{table}" for table in STORED.get(name, name).split())
 
 
 def test_checks_are_where_the_promises_are(definitions):

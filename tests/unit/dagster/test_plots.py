@@ -3,8 +3,22 @@ import struct
 import zlib
 
 import numpy as np
+import pytest
 
-from l2_platform.assets.plots import HEIGHT, WIDTH, bar_plot_png, bytes_text, markdown_table, rate_plot, time_text
+from l2_platform.assets.plots import (
+    CELL_HEIGHT,
+    CELL_WIDTH,
+    CELLS_MAX,
+    HEIGHT,
+    WIDTH,
+    bar_plot_png,
+    bytes_text,
+    heat_map_png,
+    heat_plot,
+    markdown_table,
+    rate_plot,
+    time_text,
+)
 
 START = 1_753_437_600 * 10**9
 
@@ -34,6 +48,39 @@ def test_bar_plot_heights_follow_values():
 def test_bar_plot_of_nothing_and_of_many_bars_is_a_whole_picture():
     for values in ([], [0], list(range(2000))):
         assert len(pixels(bar_plot_png(values))) == HEIGHT
+
+
+def cells(png):
+    """Colours in the middle of each cell, by the bytes of the file alone."""
+    width, height, bits, kind = struct.unpack_from(">IIBB", png, 16)
+    assert (bits, kind, png[12:16]) == (2, 3, b"IHDR")
+    (length,) = struct.unpack_from(">I", png, png.index(b"IDAT") - 4)
+    at = png.index(b"IDAT") + 4
+    lines = np.frombuffer(zlib.decompress(png[at : at + length]), np.uint8).reshape(height, width // 4 + 1)
+    above, shown = np.zeros(width // 4, np.uint8), []
+    for line in lines:
+        # filter 0: as it is; 2: the difference to the line above
+        above = line[1:] + (above if line[0] == 2 else 0)
+        shown.append(above)
+    assert not np.any(shown[CELL_HEIGHT - 1 :: CELL_HEIGHT]), "an empty line between rows"
+    packed = np.array(shown)[CELL_HEIGHT - 2 :: CELL_HEIGHT, CELL_WIDTH // 8 :: CELL_WIDTH // 4]
+    assert set(np.unique(packed)) <= {0, 0x55, 0xAA, 0xFF}, "a byte is of one colour"
+    return (packed & 3).tolist()
+
+
+def test_heat_map_shows_a_share_in_each_cell():
+    assert cells(heat_map_png([[None, 0.0, 0.01, 0.49], [0.5, 1.0, 30.0, None]])) == [[0, 1, 2, 2], [3, 3, 3, 0]]
+    assert heat_plot([], "rows") == "nothing to show"
+
+
+@pytest.mark.parametrize("columns", [1, 10, 16, 24])
+def test_heat_map_of_any_day_stays_inline_in_the_ui(columns):
+    levels = [None, 0.0, 0.2, 0.9]
+    noise = np.random.default_rng(7).integers(0, 4, (min(30, CELLS_MAX // columns), columns)).tolist()
+    axes = "one row = one symbol (coverage_rows), one column = one hour, 04:00 to 20:00 New York"
+    text = heat_plot([[levels[level] for level in row] for row in noise], axes)
+    assert len(text) < 1_000
+    assert cells(base64.b64decode(text.rpartition("base64,")[2].rstrip(")"))) == noise
 
 
 def test_rate_plot_is_small_and_says_what_it_shows():

@@ -15,7 +15,8 @@ from l2_platform.quality.canonical import TextWords, row_hash_sql, row_hashes, t
 from l2_platform.quality.file_rows import TABLES, RecordFile, Records, files_of, read_file, records_of, stream_of
 from l2_platform.quality.sums import Sums, minute_sql, times_of
 from l2_platform.settings import JsonlSettings
-from l2_platform.sinks.jsonl import KINDS, JsonlSink
+from l2_platform.sinks.jsonl import JsonlSink
+from l2_platform.sinks.jsonl_names import KINDS
 from l2_platform.sinks.native import LAYOUTS, NativeEncoder
 from l2_platform.warehouse.queries import TABLES as SHAPES
 

@@ -20,7 +20,8 @@ from l2_platform.errors import SinkUnavailable
 from l2_platform.journal.frame import Position
 from l2_platform.market.events import NULL_PRICE, NULL_TS, TableBatch
 from l2_platform.settings import JsonlSettings
-from l2_platform.sinks.jsonl import JsonlSink, file_name, folder_of, parse_file_name
+from l2_platform.sinks.jsonl import JsonlSink
+from l2_platform.sinks.jsonl_names import file_name, folder_of, parse_file_name
 from l2_platform.sinks.sink import ResumePoint
 
 STREAM = "iqfeed-depth-0"
