@@ -13,7 +13,7 @@ from clickhouse_connect.driver.exceptions import ClickHouseError
 from l2_platform.assets.groups import OPERATE
 from l2_platform.assets.liveness import rules_of
 from l2_platform.assets.partitions import date_of
-from l2_platform.assets.plots import markdown_table
+from l2_platform.assets.plots import table_at_once
 from l2_platform.assets.worker_checks import limits_of
 from l2_platform.assets.worker_facts import MANAGER, Facts, look
 from l2_platform.assets.workers import OWNER, Worker
@@ -168,7 +168,7 @@ def _metadata(promises: list[Promise]) -> dict[str, dg.MetadataValue]:
     rows = [(promise.name, _word(promise), promise.seen.replace("|", "/")) for promise in promises]
     return {
         "verdict": dg.MetadataValue.text(verdict(promises)),
-        "promises": dg.MetadataValue.md(markdown_table(("promise", "now", "seen"), rows)),
+        "promises": dg.MetadataValue.md(table_at_once(("promise", "now", "seen"), rows)),
         "promises_not_kept": dg.MetadataValue.int(sum(not promise.kept for promise in promises)),
         "serious": dg.MetadataValue.int(sum(not promise.kept and promise.serious for promise in promises)),
         "look": dg.MetadataValue.md("`l2 status` shows every process, `l2 doctor` the machine"),

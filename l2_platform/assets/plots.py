@@ -25,6 +25,10 @@ CELL_HEIGHT: Final = 8
 CELLS_MAX: Final = 480
 """Cells of a heat map: so many fit into what the UI shows at once, whatever is in them."""
 HALF: Final = 0.5
+AT_ONCE_CHARS: Final = 980
+"""Of Markdown in metadata: what is longer, the UI hides behind a button."""
+CUT_MIN: Final = 20
+CUT_STEP: Final = 5
 
 
 def bar_plot_png(values: Sequence[int]) -> bytes:
@@ -121,6 +125,18 @@ def markdown_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> s
     """A Markdown table; numbers with thousands separators."""
     lines = [_line(header), _line(["---"] * len(header)), *(_line([_text(cell) for cell in row]) for row in rows)]
     return "\n".join(lines)
+
+
+def table_at_once(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """The same, its last cells cut so far that the UI shows it at once: whoever shows it says the whole texts elsewhere."""
+    texts = [[_text(cell) for cell in row] for row in rows]
+    longest = max((len(row[-1]) for row in texts), default=0)
+    for most in range(longest, CUT_MIN, -CUT_STEP):
+        cut = [[*row[:-1], row[-1] if len(row[-1]) <= most else f"{row[-1][: most - 2]} …"] for row in texts]
+        table = markdown_table(header, cut)
+        if len(table) <= AT_ONCE_CHARS:
+            return table
+    return markdown_table(header, [[*row[:-1], row[-1][:CUT_MIN]] for row in texts])
 
 
 def _line(cells: Sequence[str]) -> str:

@@ -195,7 +195,7 @@ def test_generated_flow_equals_the_oracle_in_export_tables_and_files(numba_cache
         (bytes(range(256)) * 40, ("--channel", "depth"), "not text"),
         (b"Q,AAPL,1.5,1,10:00:00.000000,5,1,1,1,1,1,,,,,Cba,01,0,2,\r\n", ("--channel", "depth"), "level1"),
         (b"3,A,1,,B,1.5,1,1,2,10:00:00.000000,2024-01-02,\r\n", ("--channel", "level1", "--date", "2024-01-02"), "depth"),
-        (b"3,A,1,,B,1.5,1,1,2,10:00:00.000000,2024-01-02,\r\n", ("--channel", "depth", "--date", "2024-01-03"), "20240102"),
+        (b"3,A,1,,B,1.5,1,1,2,10:00:00.000000,2024-01-02,\r\n", ("--channel", "depth", "--date", "2024-01-03"), "its date 2024-01-02"),
         (b"Q,AAPL,1.5,1,10:00:00.000000,5,1,1,1,1,1,,,,,Cba,01,0,2,\r\n", ("--channel", "level1"), "--date"),
         (gzip.compress(b"3,A,1,,B,1.5,1,1,2,10:00:00.000000,2024-01-02,\r\n" * 500)[:-20], ("--channel", "depth"), "gzip"),
         (b"3,A,1,,B,1.5,1,1,2,10:00:00.000000,2024-01-02,\r\n", ("--channel", "nonsense"), "--channel"),

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from l2_platform.assets.plots import (
+    AT_ONCE_CHARS,
     CELL_HEIGHT,
     CELL_WIDTH,
     CELLS_MAX,
@@ -17,6 +18,7 @@ from l2_platform.assets.plots import (
     heat_plot,
     markdown_table,
     rate_plot,
+    table_at_once,
     time_text,
 )
 
@@ -106,3 +108,16 @@ def test_sizes_and_times_are_readable():
 def test_rate_plot_of_any_day_stays_inline_in_the_ui():
     noise = np.random.default_rng(5).integers(0, 5_000, 60).tolist()
     assert len(rate_plot(START, 1800, noise)) < 1_000
+
+
+@pytest.mark.parametrize("chars", [10, 200, 5000])
+def test_a_table_for_the_first_look_is_cut_until_the_ui_shows_it(chars: int) -> None:
+    rows = [(f"promise_{number}", "NOT KEPT", "x" * chars) for number in range(3)]
+    rows += [(f"promise_{number}", "kept", "All is well.") for number in range(3, 8)]
+    table = table_at_once(("promise", "now", "seen"), rows)
+    assert len(table) <= AT_ONCE_CHARS
+    lines = table.splitlines()
+    assert len(lines) == 10
+    assert [line.split("|")[1].strip() for line in lines[2:]] == [row[0] for row in rows]
+    assert lines[-1].endswith("All is well. |"), "only what is long is cut"
+    assert ("…" in table) == (chars > 200)
