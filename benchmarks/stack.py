@@ -18,7 +18,9 @@ import numpy as np
 import psutil
 
 from benchmarks.figure import NotMeasurable
+from l2_platform.clock import SystemClock
 from l2_platform.feeds.iqfeed.simulator.control import ask
+from l2_platform.market.sessions import load_calendar
 from l2_platform.monitoring.heartbeat import HeartbeatRecord, read_heartbeat
 from l2_platform.settings import Settings, load_settings
 from l2_platform.warehouse.http import PlainClient
@@ -31,6 +33,9 @@ COLLECTORS: Final = tuple(f"collector-{stream}" for stream in STREAMS)
 DELIVERIES: Final = ("deliver-clickhouse", "deliver-jsonl")
 SYMBOLS_FILE: Final = "version = 1\n\n[groups.all]\nenabled = true\nsymbols = {names}\n"
 START_S: Final = 600.0
+EVENING: Final = 21
+"""Hour of the day, UTC."""
+HOUR_NS: Final = 3600 * 10**9
 STILL: Final = 0.001
 """Messages a second of a market that stands still."""
 STILL_BEHIND_MS: Final = 50.0
@@ -291,8 +296,11 @@ class Stack:
 
 
 def calendar_of_the_hour() -> str:
-    """A calendar whose session does not roll within the next hours."""
-    return "XNYS" if time.gmtime().tm_hour >= 21 else "always_open"
+    """A calendar that is open for another hour: in the evening, when the dates of `always_open` soon end, New York's if it trades."""
+    now_ns, calendar = SystemClock().now_ns(), load_calendar("XNYS")
+    windows = calendar.windows(calendar.session_date_of(now_ns))
+    trades = windows[0].start <= now_ns < windows[-1].end - HOUR_NS
+    return "XNYS" if time.gmtime().tm_hour >= EVENING and trades else "always_open"
 
 
 def free_base() -> int:
