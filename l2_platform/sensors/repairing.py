@@ -14,7 +14,7 @@ from l2_platform.errors import L2Error
 from l2_platform.monitoring.heartbeat import read_heartbeat
 from l2_platform.quality.ledger import LedgerGap
 from l2_platform.quality.repair_due import ask_due_gaps
-from l2_platform.settings import Settings
+from l2_platform.settings import RepairSettings, Settings
 
 UNDER_WAY = [
     dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.NOT_STARTED, dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED,
@@ -45,21 +45,24 @@ def build_repair_sensor(
         # only now: Dagster opens its storage anew for each look that asks for it, which costs more than all the rest
         if context.instance.get_runs_count(dg.RunsFilter(job_name="repair_gaps", statuses=UNDER_WAY)):
             return dg.SkipReason("a repair is under way: what it leaves is looked at after it")
-        wanted = requests(gaps[: settings.repair.gaps_max], now_ns, settings.repair.retry_first_s)
+        wanted = requests(gaps[: settings.repair.gaps_max], now_ns, settings.repair)
         runs = [dg.RunRequest(run_key=key, partition_key=day) for day, key in wanted.items() if partitions.has_partition_key(day)]
         return dg.SensorResult(run_requests=runs) if runs else dg.SkipReason("gaps are due of dates that are no partitions")
 
     return repair_closed_gaps
 
 
-def requests(gaps: Sequence[LedgerGap], now_ns: int, again_s: float) -> dict[str, str]:
-    """Session date → run key. The same gaps in the same state are asked for once in `again_s`: a run that did not even reach the
-    ledger is not followed by another one at every look.
+def requests(gaps: Sequence[LedgerGap], now_ns: int, settings: RepairSettings) -> dict[str, str]:
+    """Session date → run key. The same gaps in the same state are asked for once in a turn of `retry_first_s`: a run that did not
+    even reach the ledger is not followed by another one at every look.
+
+    Turns begin at fixed times, so two looks on both sides of such a time ask twice, however close they are. That costs one run at
+    most, and never two at a time: a run that is under way is waited for, and one that reached the ledger changed the state.
     """
     dates: dict[str, list[str]] = {}
     for gap in gaps:
         dates.setdefault(gap.session_date.isoformat(), []).append(f"{gap.gap_id}:{gap.version}")
-    turn = now_ns // int(again_s * 1e9)
+    turn = now_ns // int(settings.retry_first_s * 1e9)
     return {
         day: f"repair:{day}:{turn}:{hashlib.sha256(' '.join(sorted(names)).encode()).hexdigest()[:16]}" for day, names in dates.items()
     }
