@@ -14,9 +14,10 @@ from clickhouse_connect.driver.client import Client
 
 from l2_platform.delivery.warm import warm_kernels
 from l2_platform.errors import WarehouseError
+from l2_platform.quality.repair import repair_date
 from l2_platform.warehouse.start import read_record, record_path
 from tests.integration.homes import Home
-from tests.integration.repairs import Market, repair_home
+from tests.integration.repairs import CLOCK, NS, Market, repair_home
 from tests.integration.stored import warehouse
 from tests.integration.vendors import history_of, leaves, shake, vendor
 
@@ -101,6 +102,35 @@ def test_bad_servers_end_in_a_stated_failure(market: Market, answer: Any, words:
         healed = market.repair()
     assert (healed.state, market.rows()) == ("repaired", market.expected())
     assert market.versions()[-1].evidence["repair"]["attempts"] == 2
+
+
+def test_what_a_failed_gap_brought_is_stored_before_the_next_one_asks(market: Market) -> None:
+    """The login is lost after the first symbol of a gap and back for the next gap, which overlaps."""
+    begin, end = market.gap
+    first, second = market.gap_id, f"{market.gap_id}b"
+    market.gap = begin, market.start + 30 * NS
+    market.put()
+    market.gap_id, market.gap = second, (begin + 1000, end)
+    market.put_gap()
+    whole, asked = history_of(market.ticks), list[str]()
+
+    def answer(client: socket.socket, line: str) -> None:
+        if not line.startswith("S,"):
+            asked.append(line)
+        if len(asked) == 2:
+            refuses_login(client, line)
+        else:
+            whole(client, line)
+
+    one = market.settings.model_copy(update={"lookup": market.settings.lookup.model_copy(update={"sockets": 1})})
+    with vendor(market.settings, answer):
+        results = repair_date(one, market.date, CLOCK, gap_ids=[first, second])
+    assert [(result.gap_id, result.state) for result in results] == [(first, "partial"), (second, "repaired")]
+    assert "log IQConnect in" in results[0].residual
+    # ten seconds of one symbol and what lies around them came with the first gap, and not again with the second
+    assert (len(asked), results[0].rows_recovered >= 40) == (4, True)
+    assert sum(result.rows_recovered for result in results) == 160
+    assert market.rows() == market.expected()
 
 
 def test_nobody_listens(market: Market) -> None:
