@@ -90,7 +90,7 @@ def _metadata(results: "list[RepairResult]") -> dict[str, dg.MetadataValue]:
         "dagster/partition_row_count": dg.MetadataValue.int(sum(item.rows_recovered for item in results)),
         "gaps": dg.MetadataValue.int(len(results)),
         "not_whole": dg.MetadataValue.int(sum(item.state in {"failed", "partial"} for item in results)),
-        "seconds": dg.MetadataValue.float(round(sum(item.seconds for item in results), 3)),
+        "seconds": dg.MetadataValue.float(round(sum((item.seconds for item in results), 0.0), 3)),
         "results": dg.MetadataValue.md(markdown_table(header, cells) + more),
         "rows_by_gap": dg.MetadataValue.md(_plot([item.rows_recovered for item in results[:SHOWN]])),
         "look": dg.MetadataValue.md("`l2 gaps --date DATE` lists them, `l2 gaps repair --date DATE` tries again what is not whole"),

@@ -30,6 +30,7 @@ DEPTH, LEVEL1 = "iqfeed-depth-0", "iqfeed-level1-0"
 DEPTH_COLLECTOR, LEVEL1_COLLECTOR = f"collector-{DEPTH}", f"collector-{LEVEL1}"
 COLLECTORS = (DEPTH_COLLECTOR, LEVEL1_COLLECTOR)
 DELIVERIES = ("deliver-clickhouse", "deliver-jsonl")
+DAY_S = 86_400
 _MODULE = [sys.executable, "-m"]
 
 
@@ -192,6 +193,13 @@ def short_waits() -> dict[str, str]:
         # No session may end while a test runs: the simulated market's rolls at 00:00 UTC, New York's an hour or more later.
         "L2_SESSION__CALENDAR": "XNYS" if last_hour else "always_open",
     }  # fmt: skip
+
+
+def before_midnight(seconds: float) -> None:
+    """Wait until midnight UTC has passed when fewer seconds are left: for tests that need a market which is open, and no roll."""
+    left = DAY_S - SystemClock().now_ns() / 1e9 % DAY_S
+    if left < seconds:
+        time.sleep(left + 1)
 
 
 @contextmanager

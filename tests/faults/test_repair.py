@@ -25,7 +25,16 @@ from l2_platform.quality.repair import STREAM
 from tests.faults.checkers import _rows_of, pipeline_rows
 from tests.faults.conftest import Measured
 from tests.faults.scale import scaled
-from tests.faults.stack import DEPTH, DEPTH_COLLECTOR, LEVEL1, LEVEL1_COLLECTOR, Stack, simulated, stack_of
+from tests.faults.stack import (
+    DEPTH,
+    DEPTH_COLLECTOR,
+    LEVEL1,
+    LEVEL1_COLLECTOR,
+    Stack,
+    before_midnight,
+    simulated,
+    stack_of,
+)
 from tests.integration.stored import warehouse
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(7200)]
@@ -33,20 +42,23 @@ CUTS = scaled(1, 2, 5)
 CUT_S = scaled(10, 90, 90)
 NS = 10**9
 MARKET = {"simulator__symbols": 20, "simulator__rate": 400}
+OPEN = {"session__calendar": "always_open"}
+"""Gaps outside trading are explained, and nobody repairs them: New York's calendar, which other tests take in the last hour, is closed."""
 Print = tuple[str, int, int, int, int, int]
 """Symbol, time (ns), market centre, TickID, size, price (1e-9)."""
 
 
 @pytest.fixture
 def stack(market: Stack, tmp_path: Path, numba_cache: Path) -> Iterator[Stack]:
-    with stack_of(tmp_path, numba_cache, market, repair__settle_s=1) as found:
+    before_midnight(180 + CUTS * (CUT_S + 60))
+    with stack_of(tmp_path, numba_cache, market, repair__settle_s=1, **OPEN) as found:
         found.symbols(simulated(20))
         yield found
 
 
 @pytest.fixture
 def witness(market: Stack, tmp_path_factory: pytest.TempPathFactory, numba_cache: Path) -> Iterator[Stack]:
-    with stack_of(tmp_path_factory.mktemp("witness"), numba_cache, market) as found:
+    with stack_of(tmp_path_factory.mktemp("witness"), numba_cache, market, **OPEN) as found:
         found.symbols(simulated(20))
         found.start(LEVEL1_COLLECTOR)
         found.live(LEVEL1_COLLECTOR)

@@ -19,6 +19,7 @@ from clickhouse_connect.driver.client import Client
 import l2_platform
 from l2_platform.definitions import build_definitions
 from l2_platform.errors import DateBusy, InputError
+from l2_platform.market.sessions import load_calendar
 from l2_platform.monitoring.changed_dates import changed_dates, changes_of, forget
 from l2_platform.monitoring.leases import date_lease
 from l2_platform.operations.close import StreamClose, close_date
@@ -325,6 +326,24 @@ def test_the_job_repairs_and_its_check_judges_the_ledger(market: Market) -> None
         assert (told["not_whole"], told["dagster/partition_row_count"]) == (0, 240)
         assert "data:image/png" in told["rows_by_gap"]
         assert market.gap_id not in (check.description or "")
+
+
+def test_a_run_that_finds_every_gap_explained_has_nothing_to_do(home: Home, shared: Client) -> None:
+    market = Market(home.settings, shared, days_ago=1)
+    # after the last trading of its date; a date of its own
+    night = load_calendar(home.settings.calendar_name).windows(market.date)[-1].end + NS
+    market.gap = night, night + 20 * NS
+    market.put_gap()
+    (due,) = (gap for gap in due_gaps(shared, home.settings, CLOCK.now_ns()) if gap.session_date == market.day)
+    assert due.gap_id == market.gap_id
+    (market.settings.journal_dir / STREAM / str(market.date)).mkdir(parents=True, exist_ok=True)
+    job = build_definitions(home.settings).resolve_job_def("repair_gaps")
+    with dg.DagsterInstance.ephemeral() as instance:
+        done = job.execute_in_process(partition_key=str(market.day), instance=instance)
+        (made,) = done.asset_materializations_for_node("gap_repairs")
+        (check,) = done.get_asset_check_evaluations()
+    assert (made.metadata["gaps"].value, made.metadata["seconds"].value, check.passed) == (0, 0.0, True)
+    assert market.versions()[-1].explanation == "closed"
 
 
 def test_a_dry_run_tells_and_changes_nothing(market: Market) -> None:
