@@ -13,6 +13,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from clickhouse_connect.driver.exceptions import ClickHouseError
+
 from l2_platform.clock import Clock
 from l2_platform.collectors.fetching import Fetched, Fetcher, reply_frames
 from l2_platform.collectors.history import TICKS, History
@@ -21,7 +23,7 @@ from l2_platform.collectors.importing import Progress as ImportProgress
 from l2_platform.delivery.delivery import enabled_sinks, make_follower, make_sink
 from l2_platform.delivery.pipeline import HISTORY_REPLY
 from l2_platform.delivery.warm import warm_kernels
-from l2_platform.errors import InputError, SinkUnavailable
+from l2_platform.errors import InputError, SinkUnavailable, WarehouseError
 from l2_platform.feeds.iqfeed.lookup import check_reachable
 from l2_platform.feeds.iqfeed.lookup_protocol import history_request
 from l2_platform.feeds.iqfeed.reply_file import has_bars
@@ -33,6 +35,7 @@ from l2_platform.monitoring.leases import date_lease
 from l2_platform.monitoring.symbols_file import load_symbols
 from l2_platform.settings import Settings
 from l2_platform.warehouse.client import connect
+from l2_platform.warehouse.queries import delivered_seqs
 from l2_platform.warehouse.schema import migrate
 
 STREAM = TICKS.stream
@@ -102,9 +105,14 @@ def backfill_date(
             check_reachable(settings.feed, settings.lookup, settings.ports.lookup, clock)
             _fetch(wanted, folder, session_date, kind, result, names, settings, clock, progress, seconds)
         shutil.rmtree(folder, ignore_errors=True)
-        if close_date(settings.journal_dir, kind.stream, session_date) is not None:
+        end = close_date(settings.journal_dir, kind.stream, session_date)
+        if end is not None:
+            changes = BAR_SINK in sinks and _is_behind(settings, session_date, kind.stream, end.last_seq)
+            if changes:
+                # an archive may have forgotten the change since the replies were journaled, maybe by a run that was ended
+                note_change(settings.run_dir, session_date, clock.now_ns())
             result.rows = {name: deliver_history(name, session_date, settings, clock, kind.stream) for name in sinks}
-            if any(item.state == "fetched" for item in result.symbols):
+            if changes:
                 # again: an archive that was written meanwhile took note of the change before these rows
                 note_change(settings.run_dir, session_date, clock.now_ns())
         return result
@@ -227,6 +235,19 @@ def _check_sinks(sinks: list[str], settings: Settings) -> None:
             sink.close()
 
 
+def _is_behind(settings: Settings, session_date: int, stream: str, last_seq: int) -> bool:
+    """Whether the warehouse has yet to be given lines of the journal; also when it does not tell."""
+    try:
+        client = connect(settings)
+        try:
+            delivered = delivered_seqs(client, settings.clickhouse.database, day_of(session_date))
+        finally:
+            client.close()
+    except (ClickHouseError, WarehouseError):
+        return True
+    return delivered.get(stream, 0) < last_seq
+
+
 def _fetch(
     wanted: list[str], folder: Path, session_date: int, kind: History, result: BackfillResult, names: list[str], settings: Settings,
     clock: Clock, progress: Progress, seconds: float | None,
@@ -268,7 +289,7 @@ def _commit(
     """Everything gathered as one segment; the files go when the journal has it."""
     if not gathered:
         return
-    # the date may be archived already
+    # should this end before they are delivered: a date that was closed is closed again, which brings them
     note_change(settings.run_dir, session_date, clock.now_ns())
     ready = sorted(gathered, key=lambda item: item.symbol)
     context = {"protocol": settings.feed.protocol, "symbols": [item.symbol for item in ready], **kind.context}

@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import socket
+import threading
 import time
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
@@ -20,8 +21,8 @@ from l2_platform.archive.restore import restore_date
 from l2_platform.clock import SystemClock
 from l2_platform.collectors.backfill import STREAM, backfill_date, journaled_symbols
 from l2_platform.definitions import build_definitions
-from l2_platform.errors import DateBusy, InputError
-from l2_platform.monitoring.changed_dates import changed_dates
+from l2_platform.errors import DateBusy, InputError, L2Error
+from l2_platform.monitoring.changed_dates import FOLDER, changed_dates, changes_of, forget
 from l2_platform.monitoring.leases import date_lease
 from l2_platform.settings import Settings
 from tests.integration.homes import L2, Home
@@ -57,6 +58,11 @@ def trades(settings: Settings, day: date) -> pl.DataFrame:
     return l2_platform.read("trades", None, day, day + timedelta(days=1), settings=settings)
 
 
+def stored(settings: Settings, day: date) -> int:
+    with warehouse(settings) as client:
+        return int(client.query(f"SELECT count() FROM l2.trades WHERE stream = '{STREAM}' AND session_date = '{day}'").first_row[0])
+
+
 def records(settings: Settings, day: date) -> int:
     folder = settings.jsonl_dir / "history" / STREAM / str(number(day))
     return sum(path.read_bytes().count(b"\n") for path in folder.glob("*.jsonl"))
@@ -85,6 +91,64 @@ def test_a_day_is_fetched_once_and_another_symbol_is_added(home: Home, settings:
     assert after.filter(pl.col("symbol") != "SYM002").sort("seq").equals(before.sort("seq"))
     assert len(after) == records(settings, day) == lines + sum(row["lines"] for row in again)
     assert "all is well" in home.ok("journal", "verify")
+
+
+def journaled_only(settings: Settings, day: date, symbol: str) -> None:
+    """A backfill that is ended when its replies are in the journal and no sink has them."""
+
+    def end(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        backfill_date(number(day), [symbol], settings, SystemClock(), end)
+    assert journaled_symbols(settings, number(day)) == {symbol}
+    assert stored(settings, day) == 0
+
+
+def test_what_was_journaled_and_not_delivered_is_noted_for_the_next_close(settings: Settings) -> None:
+    day = ago(9)
+    journaled_only(settings, day, "SYM000")
+    assert number(day) in changed_dates(settings.run_dir)
+
+
+def test_rows_do_not_come_before_they_are_noted(settings: Settings) -> None:
+    day, folder = ago(10), settings.run_dir / FOLDER
+    journaled_only(settings, day, "SYM000")
+    aside = folder.rename(folder.with_name("aside"))
+    folder.touch()
+    try:
+        with pytest.raises(L2Error, match="so nothing was changed"):
+            backfill_date(number(day), ["SYM000"], settings, SystemClock())
+    finally:
+        folder.unlink()
+        aside.rename(folder)
+    assert stored(settings, day) == 0
+
+
+def test_an_archive_that_is_written_meanwhile_learns_of_the_rows(settings: Settings) -> None:
+    day = ago(11)
+    journaled_only(settings, day, "SYM000")
+    # one archive was written after the first run was ended, another one begins and ends before the second run's rows come
+    forget(changes_of(settings.run_dir, number(day)))
+    ended = threading.Event()
+
+    def archive() -> None:
+        while not (found := changes_of(settings.run_dir, number(day))) and not ended.is_set():
+            time.sleep(0.001)
+        forget(found[:1])
+
+    archiving = threading.Thread(target=archive)
+    archiving.start()
+    try:
+        result = backfill_date(number(day), ["SYM000"], settings, SystemClock())
+    finally:
+        ended.set()
+        archiving.join()
+    assert ([item.state for item in result.symbols], stored(settings, day) > 0) == (["already"], True)
+    assert number(day) in changed_dates(settings.run_dir)
+    forget(changes_of(settings.run_dir, number(day)))
+    assert backfill_date(number(day), ["SYM000"], settings, SystemClock()).rows["clickhouse"] == 0
+    assert number(day) not in changed_dates(settings.run_dir)
 
 
 def test_unknown_symbols_and_live_rows_are_told_and_left_alone(settings: Settings) -> None:
