@@ -65,6 +65,8 @@ class DayPlayer:
         self.started = False
         self.skipping_to: int | None = None
         """A seek is under way: up to here lines change what is known and are not sent."""
+        self._begins_again = False
+        """It is that of a loop at its end, which nobody asked for."""
         self._clock = clock
         self._wish = wish
         self._spin_ns = spin_ns
@@ -177,7 +179,7 @@ class DayPlayer:
     @property
     def state(self) -> str:
         """`waiting` for clients, `seeking`, `paused`, `playing` or `finished`."""
-        if self.skipping_to is not None:
+        if self.skipping_to is not None and not self._begins_again:
             return "seeking"
         if not self.started:
             return "waiting"
@@ -300,6 +302,7 @@ class DayPlayer:
             self.show.rewind()
         self.show.jumped = True
         self.skipping_to = market_ns
+        self._begins_again = False
 
     def _begin_again(self) -> bool:
         """The next round of a loop: once clients took what was played, the day from its beginning, with the books of that time."""
@@ -309,6 +312,7 @@ class DayPlayer:
         self.show.end_round()
         self.seek(self.show.begin)
         self.show.jumped = False
+        self._begins_again = True
         return True
 
     def _skip(self) -> bool:
@@ -317,7 +321,7 @@ class DayPlayer:
             return True
         now = self._clock.monotonic_ns()
         self.show.pacer.jump(self.skipping_to, now)
-        self.skipping_to = None
+        self.skipping_to, self._begins_again = None, False
         self.show.reached = max(self.show.reached, self.show.begin)
         self.refresh()
         return False
