@@ -1,9 +1,11 @@
 """Ticks of many symbols from the vendor into files, several at once: one file a symbol, whole or not there.
 
-A file that is there from a run that was ended is not fetched again. One symbol's failure is told and does not stop the others, but a
+A file that is there from a run that was ended is not fetched again, unless that run asked otherwise (another span, another protocol,
+another port): what was asked is written beside the files. One symbol's failure is told and does not stop the others, but a
 vendor that is away or refuses the login does. What does not belong here: the journal and the sinks (`backfill`).
 """
 
+import json
 import os
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,10 +19,13 @@ from l2_platform.errors import FeedDisconnected, FeedError, FeedUnauthorized, L2
 from l2_platform.feeds.iqfeed.lookup import LookupConnection
 from l2_platform.feeds.iqfeed.lookup_protocol import Outcome, history_request
 from l2_platform.feeds.iqfeed.lookup_rate import SharedRate
+from l2_platform.monitoring.atomic import write_atomic
 from l2_platform.settings import Settings
 
 NS = 1_000_000_000
 RATE_FILE = "lookup-rate"
+REQUEST_FILE = "request"
+"""What the replies of a folder answer."""
 FRAME_BYTES = 256 << 10
 FAILED_AT_START = 5
 """So many symbols that fail because the vendor is away, and none answered: the rest would too."""
@@ -71,9 +76,22 @@ class Fetcher:
 
     def __enter__(self) -> "Fetcher":
         self.folder.mkdir(parents=True, exist_ok=True)
-        for path in self.folder.glob("*.part"):
-            path.unlink()
+        self._forget_others()
         return self
+
+    def _forget_others(self) -> None:
+        """Delete replies to another request: for this one they have the wrong time or lines that cannot be read."""
+        feed, note = self._settings.feed, self.folder / REQUEST_FILE
+        asked = {"host": feed.host, "port": self._settings.ports.lookup, "protocol": feed.protocol, "word": self._word, **self._parameters}
+        text = json.dumps(asked, sort_keys=True).encode()
+        try:
+            if note.exists() and note.read_bytes() == text:
+                return
+            for path in self.folder.glob("*.reply"):
+                path.unlink()
+            write_atomic(note, text, sync=True)
+        except OSError as error:
+            raise L2Error(f"{note}: cannot be written ({error.strerror or error}); make room, then run the same again") from error
 
     def __exit__(self, *_error: object) -> None:
         self._stopping = True

@@ -7,13 +7,14 @@ from pathlib import Path
 import pytest
 
 from l2_platform.clock import SystemClock
+from l2_platform.collectors.fetching import Fetcher
 from l2_platform.errors import FeedDisconnected, FeedError, FeedProtocolError, FeedUnauthorized
 from l2_platform.feeds.iqfeed.lookup import LookupConnection, Reply, check_reachable
 from l2_platform.feeds.iqfeed.lookup_protocol import Outcome, history_request
 from l2_platform.feeds.iqfeed.lookup_rate import SharedRate
 from l2_platform.settings import Settings
 from tests.integration.ports import free_base
-from tests.integration.vendors import shake, vendor
+from tests.integration.vendors import Tick, history_of, local, shake, vendor
 
 pytestmark = pytest.mark.integration
 TICK = b"LH,2026-11-18 10:00:00.000001,96.0700,100,100,96.0600,96.0800,1,C,19,01,1,18,\r\n"
@@ -120,3 +121,53 @@ def test_bad_servers_are_left_in_time(settings: Settings, answer, kind: type[Fee
 def test_a_closed_port_says_what_to_do(settings: Settings) -> None:
     with pytest.raises(FeedDisconnected, match="start IQConnect, or the simulated market"):
         check_reachable(settings.feed, settings.lookup, settings.ports.lookup, SystemClock())
+
+
+SPAN = "20261118 100000", "20261118 100009"
+
+
+def keep(settings: Settings, begin: str = SPAN[0], end: str = SPAN[1]) -> bytes:
+    """The reply for AAA that a run finds or fetches, and leaves behind as one that is ended."""
+    with Fetcher(settings.run_dir / "kept", begin, end, settings, SystemClock()) as fetcher:
+        (item,) = fetcher.fetch(["AAA"])
+    assert item.file is not None
+    data = item.file.read_bytes()
+    assert item.lines == data.count(b"\n") - 1
+    return data
+
+
+@pytest.mark.parametrize("other", ["begin", "end", "protocol", "port"])
+def test_replies_left_behind_answer_the_same_request_only(settings: Settings, other: str) -> None:
+    """A run was ended with a reply in its folder, and the settings that make the request are changed before the next run."""
+    ticks = {"AAA": [Tick(local(SPAN[0]) + at * 10**9, 5, at + 1) for at in range(20)]}
+    begin, end = ("20261118 100005" if other == "begin" else SPAN[0]), ("20261118 100019" if other == "end" else SPAN[1])
+    changed = settings
+    if other == "protocol":
+        changed = settings.model_copy(update={"feed": settings.feed.model_copy(update={"protocol": "6.1"})})
+    if other == "port":
+        changed = settings.model_copy(update={"ports": Settings(home=settings.home, ports={"base": free_base()}).ports})
+    with vendor(settings, history_of(ticks)) as asked:
+        first = keep(settings)
+        assert (keep(settings), len(asked)) == (first, 1)
+    with vendor(changed, history_of(ticks)) as asked:
+        second = keep(changed, begin, end)
+        assert len(asked) == 1
+    assert second.count(b"LH,") == {"begin": 5, "end": 20}.get(other, 10)
+
+
+def test_half_a_reply_is_not_taken_for_a_whole_one(settings: Settings) -> None:
+    ticks = {"AAA": [Tick(local(SPAN[0]) + at * 10**9, 5, at + 1) for at in range(10)]}
+
+    def half(client: socket.socket, line: str) -> None:
+        if not shake(client, line):
+            name = line.split(",")[8]
+            client.sendall("".join(f"{name},{tick.line()}\r\n" for tick in ticks["AAA"][:5]).encode())
+            client.shutdown(socket.SHUT_RDWR)
+
+    folder = settings.run_dir / "kept"
+    with vendor(settings, half), Fetcher(folder, *SPAN, settings, SystemClock()) as fetcher:
+        (item,) = fetcher.fetch(["AAA"])
+    assert (item.outcome, list(folder.glob("*.reply"))) == ("failed", [])
+    with vendor(settings, history_of(ticks)) as asked:
+        assert (keep(settings).count(b"LH,"), len(asked)) == (10, 1)
+    assert sorted(path.name for path in folder.iterdir()) == ["AAA.reply", "request"]
