@@ -5,7 +5,8 @@ from contextlib import contextmanager
 from typing import Final
 
 import dagster as dg
-from clickhouse_connect.driver.exceptions import ClickHouseError, DatabaseError
+from clickhouse_connect.driver.exceptions import ClickHouseError, DatabaseError, OperationalError
+from urllib3.exceptions import HTTPError
 
 from l2_platform.errors import L2Error, WarehouseError
 
@@ -16,6 +17,8 @@ TRANSIENT_RETRY: Final = dg.RetryPolicy(
 
 NOT_MADE_YET: Final = ("UNKNOWN_TABLE", "UNKNOWN_DATABASE")
 """ClickHouse's names for a table and a database that do not exist."""
+REFUSED: Final = "DB::Exception"
+"""In whatever the warehouse itself says of a query."""
 PASSING: Final = ("TOO_MANY_SIMULTANEOUS_QUERIES", "MEMORY_LIMIT_EXCEEDED", "TIMEOUT_EXCEEDED", "QUERY_WAS_CANCELLED")
 """ClickHouse's names for refusals that may pass."""
 
@@ -36,12 +39,19 @@ def explained_failures(what: str) -> Iterator[None]:
     except WarehouseError as error:
         raise _warehouse_failure(what, error.message) from error
     except DatabaseError as error:
-        raise _query_failure(what, str(error)) from error
-    except (ClickHouseError, ConnectionError) as error:
-        raise _warehouse_failure(what, str(error).strip().splitlines()[0][:500]) from error
+        # the client makes a connection that was lost a kind of it
+        is_lost = isinstance(error, OperationalError) and REFUSED not in str(error)
+        raise (_warehouse_failure(what, first_line(error)) if is_lost else _query_failure(what, error)) from error
+    except (ClickHouseError, HTTPError, ConnectionError) as error:
+        raise _warehouse_failure(what, first_line(error)) from error
     except L2Error as error:
         metadata = {name: dg.MetadataValue.text(str(value)) for name, value in error.facts.items()}
         raise dg.Failure(f"{what}: {error.message}", metadata=metadata, allow_retries=error.retryable) from error
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says first; its kind when it says nothing."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)[:500]
 
 
 def _is_cancelled() -> bool:
@@ -51,8 +61,8 @@ def _is_cancelled() -> bool:
     return run is not None and run.status in {dg.DagsterRunStatus.CANCELING, dg.DagsterRunStatus.CANCELED}
 
 
-def _query_failure(what: str, text: str) -> dg.Failure:
-    message = text.strip().splitlines()[0][:500]
+def _query_failure(what: str, error: DatabaseError) -> dg.Failure:
+    text, message = str(error), first_line(error)
     if any(word in text for word in NOT_MADE_YET):
         return dg.Failure(
             f"{what}: the tables do not exist yet; deliver-clickhouse makes them at its first start. ({message})",

@@ -165,7 +165,7 @@ def _room(settings: Settings, table_bytes: dict[int, int]) -> Room:
 
 
 def _metadata(promises: list[Promise]) -> dict[str, dg.MetadataValue]:
-    rows = [(promise.name, _word(promise), promise.seen.replace("|", "/")) for promise in promises]
+    rows = [(promise.name, _word(promise), promise.seen) for promise in promises]
     return {
         "verdict": dg.MetadataValue.text(verdict(promises)),
         "promises": dg.MetadataValue.md(table_at_once(("promise", "now", "seen"), rows)),

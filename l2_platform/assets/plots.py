@@ -148,7 +148,10 @@ def _text(cell: object) -> str:
         return "–"
     if isinstance(cell, float):
         return f"{cell:,.2f}"
-    return f"{cell:,}" if isinstance(cell, int) and not isinstance(cell, bool) else str(cell)
+    if isinstance(cell, int) and not isinstance(cell, bool):
+        return f"{cell:,}"
+    # either would end the cell, and with it the table
+    return " ".join(str(cell).replace("|", "/").split())
 
 
 def bytes_text(size: int) -> str:

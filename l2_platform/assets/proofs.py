@@ -262,9 +262,7 @@ def _day_report(partitions: dg.DailyPartitionsDefinition, deps: list[dg.AssetKey
         rows = [
             (row["table"], row["rows"], row["before"], row["symbols"], row["bytes"]) for row in table_rows(made.facts)
         ]
-        todo = [
-            (item.what.replace("|", "/"), f"`{item.command}`" if item.command else "") for item in verdict.todo[:SHOWN]
-        ]
+        todo = [(item.what, f"`{item.command}`" if item.command else "") for item in verdict.todo[:SHOWN]]
         metadata: dict[str, dg.MetadataValue] = {
             "verdict": dg.MetadataValue.text(verdict.sentence),
             "page": dg.MetadataValue.path(str(made.path)),

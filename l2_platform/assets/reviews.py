@@ -9,7 +9,7 @@ from typing import Final
 import dagster as dg
 from sqlalchemy.exc import SQLAlchemyError
 
-from l2_platform.assets.failures import TRANSIENT_RETRY, explained_failures
+from l2_platform.assets.failures import TRANSIENT_RETRY, explained_failures, first_line
 from l2_platform.assets.groups import OPERATE
 from l2_platform.assets.partitions import date_of
 from l2_platform.assets.plots import bytes_text, markdown_table
@@ -118,7 +118,7 @@ def build_dagster_storage(settings: Settings, clock: Clock) -> dg.AssetsDefiniti
         try:
             done = prune(context.instance, clock.now_ns(), days)
         except SQLAlchemyError as error:
-            what = str(error.__cause__ or error).strip().splitlines()[0][:300]
+            what = first_line(error.__cause__ or error)
             raise dg.Failure(
                 f"Dagster's storage could not be pruned: {what}. What was removed until then stays removed. Is the storage "
                 "there, and not locked by another program? Then run job prune again.",

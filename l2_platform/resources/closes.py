@@ -42,7 +42,8 @@ def unclosed_dates(settings: Settings, instance: dg.DagsterInstance, now_ns: int
     closed = materialized_partitions(instance, CLOSED)
     calendar = load_calendar(settings.calendar_name, settings.session.roll_margin_s)
     found = {date: 0 for date in ended if date_text(date) not in closed}
-    found |= {date: changed_ns for date, changed_ns in changed.items() if date_text(date) in closed}
+    # what another calendar was closed by need not be a session of this one
+    found |= {date: changed_ns for date, changed_ns in changed.items() if date_text(date) in closed and calendar.is_session(date)}
     return [_look(instance, date, calendar.end_of(date), now_ns, changed_ns) for date, changed_ns in sorted(found.items())]
 
 

@@ -1,6 +1,8 @@
 """How assets look at the journal: what each stream has of a session date, from names, headers and positions, never from the data."""
 
 import mmap
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -63,11 +65,7 @@ def _begin_of(segment: SegmentFile) -> int:
     """Time of its first bytes when it is sealed, else when it was begun, ns; 0 = none."""
     if segment.raw is None:
         return read_footer(segment.path).first_ts or 0
-    with (
-        segment.raw.open("rb") as file,
-        mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as data,
-        memoryview(data) as view,
-    ):
+    with _mapped(segment.raw) as view:
         return _header(view, segment.raw)[0].created_ns
 
 
@@ -76,16 +74,22 @@ def _end_of(segment: SegmentFile) -> tuple[int, int]:
     if segment.raw is None:
         footer = read_footer(segment.path)
         return footer.last_seq, footer.last_ts or 0
-    with (
-        segment.raw.open("rb") as file,
-        mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as data,
-        memoryview(data) as view,
-    ):
+    with _mapped(segment.raw) as view:
         header, offset = _header(view, segment.raw)
         seq, ts = header.last_seq, header.last_ts or 0
         for frame in frames_from(view, offset, len(view)):
             seq, ts = frame.seq_last, frame.ts_recv
         return seq, ts
+
+
+@contextmanager
+def _mapped(path: Path) -> Iterator[memoryview]:
+    """The bytes of a file; of one without any, too, which cannot be mapped."""
+    if not path.stat().st_size:
+        yield memoryview(b"")
+        return
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as data, memoryview(data) as view:
+        yield view
 
 
 def _header(view: memoryview, path: Path) -> tuple[SegmentHeader, int]:

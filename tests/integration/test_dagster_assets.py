@@ -9,6 +9,7 @@ from datetime import UTC, date, datetime, timedelta
 import dagster as dg
 import pytest
 
+from l2_platform.assets.failures import explained_failures
 from l2_platform.clock import SystemClock
 from l2_platform.definitions import build_definitions
 from l2_platform.journal.durable import Durable, pack_durable
@@ -17,6 +18,7 @@ from l2_platform.settings import Settings
 from l2_platform.warehouse.client import connect
 from l2_platform.warehouse.schema import migrate
 from l2_platform.warehouse.start import find_warehouse
+from tests.integration.recorded_days import end_warehouse, recorded_home
 
 pytestmark = pytest.mark.integration
 
@@ -216,3 +218,30 @@ def test_warehouse_down_is_a_clear_failure_that_is_retried(tmp_path):
         with pytest.raises(dg.Failure, match="restart it with job control_collector") as caught:
             trades(context, warehouse=resources["warehouse"], journal=resources["journal"])
         assert caught.value.allow_retries
+
+
+@pytest.mark.parametrize("size", [0, 10], ids=["empty", "cut"])
+def test_a_segment_without_a_header_is_a_clear_failure(tmp_path, size):
+    settings = Settings(home=tmp_path)
+    folder = settings.journal_dir / STREAM / "20260305"
+    folder.mkdir(parents=True)
+    (folder / "000001.l2j").write_bytes(b"x" * size)
+    definitions = build_definitions(settings)
+    assets = [item for item in definitions.assets or [] if isinstance(item, dg.AssetsDefinition)]
+    with dg.DagsterInstance.ephemeral() as instance:
+        result = dg.materialize(
+            assets, partition_key=KEY, selection=["journal"], instance=instance, raise_on_error=False,
+            resources=dict(definitions.resources or {}),
+        )  # fmt: skip
+    (failure,) = [event.step_failure_data.user_failure_data for event in result.get_step_failure_events()]
+    assert f"no segment header, {size} bytes" in failure.description
+
+
+def test_a_warehouse_that_ends_while_it_is_asked_is_asked_again(tmp_path, numba_cache):
+    with recorded_home(tmp_path / "home", numba_cache) as settings:
+        client = connect(settings)
+        end_warehouse(settings)
+        with pytest.raises(dg.Failure, match=r"did not answer.*restart it with job control_collector") as caught, explained_failures("it"):
+            client.query("SELECT 1")
+        client.close()
+    assert caught.value.allow_retries, "it is back before the last attempt"

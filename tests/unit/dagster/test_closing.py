@@ -55,3 +55,13 @@ def test_a_closed_date_that_changed_is_asked_for_until_the_archive_has_it(tmp_pa
         assert (request.partition_key, request.run_key) == (KEY, f"unclosed:{KEY}:{changed}:1")
         forget(changes_of(settings.run_dir, DATE))
         assert ask(600) is None
+
+
+def test_what_an_always_open_market_closed_on_a_saturday_keeps_no_other_date_from_its_close(tmp_path: Path) -> None:
+    settings = Settings(home=tmp_path, session=SessionSettings(calendar="XNYS"))
+    now_ns = SystemClock().now_ns()
+    with dg.DagsterInstance.ephemeral() as instance:
+        for date_, key in ((20260919, "2026-09-19"), (DATE, KEY)):
+            note_change(settings.run_dir, date_, now_ns)
+            instance.report_runless_asset_event(dg.AssetMaterialization(CLOSED, partition=key))
+        assert [found.session_date for found in unclosed_dates(settings, instance, now_ns)] == [DATE]

@@ -100,6 +100,11 @@ def test_markdown_table_formats_numbers_and_missing_values():
     assert table.splitlines() == ["| a | b |", "| --- | --- |", "| 1,234,567 | – |", "| 1.50 | x |"]
 
 
+def test_a_cell_of_any_text_stays_one_cell():
+    table = markdown_table(("a", "b"), [("one|two", "first\nsecond\r\n  third"), ("", "|")])
+    assert table.splitlines()[2:] == ["| one/two | first second third |", "|  | / |"]
+
+
 def test_sizes_and_times_are_readable():
     assert [bytes_text(size) for size in (0, 1023, 1536, 5 << 30, 3 << 40)] == ["0 B", "1,023 B", "1.5 KiB", "5.0 GiB", "3.0 TiB"]
     assert time_text(START + 123_456_789) == "2025-07-25 10:00:00.123456 UTC"
