@@ -9,7 +9,7 @@ twice. A gap older than the vendor's ticks gets its minute bars (repair_bars). W
 
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -99,14 +99,16 @@ def repair_date(
             return []
         with date_lease(settings.run_dir, STREAM, session_date, "repair"):
             _deliver_and_note(client, settings, session_date, clock)
+            repairs: list[_Repair] = []
             results = []
             for gap in gaps[: settings.repair.gaps_max]:
                 repair = _Repair(gap, client, settings, clock, progress)
+                repairs.append(repair)
                 results.append(repair.run())
                 if repair.undelivered:
                     # it failed half-way: what is in the journal must be stored before the next one, which may overlap, asks what is
                     _deliver_and_note(client, settings, session_date, clock)
-            return results
+            return [repair.judged_again(result) for repair, result in zip(repairs, results, strict=True)]
     except ClickHouseError as error:
         raise WarehouseError(
             f"the warehouse did not answer: {str(error)[:300]}; what was fetched is in the journal, the next repair goes on from there"
@@ -189,6 +191,7 @@ class _Repair:
         self._plan: Plan = plan_of(gap, calendar, settings.repair, settings.lookup, clock.now_ns())
         self._symbols: list[str] = []
         self._failures: dict[str, str] = {}
+        self._found: Found | None = None
         self.undelivered = False
         """Replies went into the journal and not yet into every sink."""
         self._began = clock.monotonic_ns()
@@ -208,7 +211,7 @@ class _Repair:
         if self._plan.step == "impossible":
             return self._record("impossible", 0, self._plan.reason, self._plan.reason, final=True)
         try:
-            found = self._fill()
+            found = self._found = self._fill()
         except DateBusy:
             # somebody else is bringing bars of the date: nothing was tried
             raise
@@ -220,9 +223,27 @@ class _Repair:
             found = Found(
                 asked=asked, failed=asked, recovered=kept, missing=0, uncounted=0, bad_lines=0, bars=bars, message=error.message
             )
+        return self._judged(found)
+
+    def judged_again(self, result: RepairResult) -> RepairResult:
+        """The result after the gaps behind it were filled: of a symbol without a print between two gaps, the ids that are missing up to
+        its next print lay in the second one.
+        """
+        if self._found is None or not self._found.missing:
+            return result
+        missing = self._missing()
+        return result if missing == self._found.missing else self._judged(replace(self._found, missing=missing))
+
+    def _judged(self, found: Found) -> RepairResult:
         state, residual, final = judge(self._plan, found, attempts_of(self._gap).count)
         message = found.message or f"{found.asked:,} symbols asked, {found.recovered:,} rows"
         return self._record(state, found.recovered, residual, message, final=final)
+
+    def _missing(self) -> int:
+        """Where history has other ids than live, what came fills no id of those that live lacks: such symbols are not counted."""
+        by_time = self._journaled().by_time if self._plan.step == "ticks" else set()
+        counted = [name for name in self._symbols if name not in by_time]
+        return missing_ids(self._client, self._settings, self._gap, counted, self._window)
 
     def _fill(self) -> Found:
         gap, settings, plan = self._gap, self._settings, self._plan
@@ -247,12 +268,9 @@ class _Repair:
         if lost := self._not_stored():
             message = f"{lost:,} rows of repairs are in the journal and not in the warehouse (`l2 quarantine`). {message}".strip()
             self._failures.setdefault("", message)
-        # where history has other ids than live, what came fills no id of those that live lacks
-        counted = [name for name in self._symbols if name not in done.by_time]
         return Found(
-            asked=len(self._symbols), failed=len(self._failures), recovered=done.kept,
-            missing=missing_ids(self._client, settings, gap, counted, self._window), uncounted=len(done.by_time),
-            bad_lines=done.bad, message=message, proven=proven_lost(gap),
+            asked=len(self._symbols), failed=len(self._failures), recovered=done.kept, missing=self._missing(),
+            uncounted=len(done.by_time), bad_lines=done.bad, message=message, proven=proven_lost(gap),
             brought=brought(self._client, settings, gap, self._symbols, self._window),
         )  # fmt: skip
 
@@ -265,8 +283,7 @@ class _Repair:
         message = next(iter(failures.values()), f"{len(self._symbols):,} symbols asked, {bars.bars:,} bars are rows of history_bars")
         return Found(
             asked=len(self._symbols), failed=len(failures), recovered=self._journaled().kept + bars.bars,
-            missing=missing_ids(client, settings, gap, self._symbols, self._window), uncounted=0,
-            bad_lines=unreadable(client, settings, gap), bars=bars, message=message,
+            missing=self._missing(), uncounted=0, bad_lines=unreadable(client, settings, gap), bars=bars, message=message,
         )  # fmt: skip
 
     def _bars(self) -> BarsFound | None:

@@ -23,6 +23,7 @@ from l2_platform.market.sessions import load_calendar
 from l2_platform.monitoring.changed_dates import changed_dates, changes_of, forget
 from l2_platform.monitoring.leases import date_lease
 from l2_platform.operations.close import StreamClose, close_date
+from l2_platform.quality.ledger import load_versions
 from l2_platform.quality.repair import STREAM, repair_date
 from l2_platform.quality.repair_due import due_gaps
 from l2_platform.replay.rebuild import RebuildRequest, rebuild_date
@@ -194,6 +195,26 @@ def test_history_that_is_behind_is_asked_again_until_it_has_what_the_ids_tell(ma
     with vendor(market.settings, history_of(market.ticks)):
         again = market.repair()
     assert (again.state, again.rows_recovered, market.rows()) == ("repaired", 240, market.expected())
+
+
+def test_ids_that_lay_in_a_later_gap_of_the_run_are_no_loss_of_the_first(market: Market) -> None:
+    # nobody trades between the two gaps: up to its next live print the first one misses what the second one lost
+    begin = market.gap[0]
+    first, second = (begin, begin + 2 * NS), (begin + 18 * NS, begin + 20 * NS)
+    for name, ticks in market.ticks.items():
+        traded = [tick for tick in ticks if not first[1] < tick.ts < second[0]]
+        market.ticks[name] = [replace(tick, tick_id=1 + place // 2) for place, tick in enumerate(traded)]
+        market.lost[name] = [tick for tick in market.ticks[name] if first[0] < tick.ts < second[1]]
+    named = market.gap_id
+    market.gap = first
+    market.put()
+    market.gap_id, market.gap = f"{named}b", second
+    market.put_gap()
+    with vendor(market.settings, history_of(market.ticks)):
+        results = repair_date(market.settings, market.date, CLOCK, gap_ids=[named, market.gap_id])
+    assert [(result.gap_id, result.state) for result in results] == [(named, "repaired"), (market.gap_id, "repaired")]
+    assert [gap.repair_state for gap in load_versions(market.client, "l2", named)] == ["", "partial", "repaired"]
+    assert market.rows() == market.expected()
 
 
 def test_a_silence_in_which_nothing_was_printed_is_believed_the_second_time(market: Market) -> None:
