@@ -31,17 +31,22 @@ def repair(
     settings, clock = load_settings(), SystemClock()
     ready_kernels(settings.cache_dir)
     from l2_platform.quality.repair import repair_date
+    from l2_platform.quality.repair_plan import check_number
 
+    wanted = _wanted(settings, clock, list(gap_ids or []), date)
+    for names in wanted.values():
+        check_number(names, settings.repair)
     results: list[RepairResult] = []
-    for number, names in _wanted(settings, clock, list(gap_ids or []), date).items():
+    for number, names in wanted.items():
         with progress(str(number), unit="symbols") as advance:
 
             def tell(_gap: str, _done: int, _total: int, step: Any = advance) -> None:
                 step(1)
 
             results += repair_date(
-                settings, number, clock, gap_ids=names, everything=date is not None and not names, dry_run=dry_run, progress=tell
-            )
+                settings, number, clock, gap_ids=names, everything=date is not None and not names, dry_run=dry_run, progress=tell,
+                said=note,
+            )  # fmt: skip
     records([_row(result) for result in results], as_json=as_json, title="repairs", empty="no gap is to be repaired")
     left = [result for result in results if result.state in {"failed", "partial"}]
     if left:

@@ -187,7 +187,7 @@ AT_LIMIT: Final[dict[str, str]] = {
     "repair.settle_s": "the gap may be repaired",
     "repair.margin_s": "prints farther from the gap are not asked for",
     "repair.delivered_s": "the repair of the gap failed, nothing was fetched; it is tried again",
-    "repair.gaps_max": "the next run repairs the rest",
+    "repair.gaps_max": "the run says how many are left for the next one; more named gaps are refused",
     "repair.symbols_max": "what was fetched is compared and journaled, then the next replies are",
     "repair.attempts_max": "the gap stays failed or partial; `l2 gaps repair` tries it when somebody asks",
     "repair.retry_first_s": "the gap is tried again; the wait doubles",

@@ -35,9 +35,11 @@ from l2_platform.quality.repair_plan import (
     Found,
     Plan,
     attempts_of,
+    check_number,
     concerns,
     is_due,
     judge,
+    one_run,
     plan_of,
     proven_lost,
 )
@@ -76,16 +78,18 @@ class RepairResult:
 
 def repair_date(
     settings: Settings, session_date: int, clock: Clock, *, gap_ids: Sequence[str] = (), everything: bool = False,
-    dry_run: bool = False, progress: Progress = lambda *_: None,
+    dry_run: bool = False, progress: Progress = lambda *_: None, said: Callable[[str], object] = lambda _: None,
 ) -> list[RepairResult]:  # fmt: skip
     """Repair the gaps of a session date (YYYYMMDD) whose turn it is; one result each, oldest gap first.
 
     `gap_ids`: these, whether or not it is their turn; `everything`: every gap of the date that is neither repaired nor beyond repair.
-    A gap that fails is in the result and in the ledger, and does not stop the others. InputError for ids that are no gaps to repair,
+    A gap that fails is in the result and in the ledger, and does not stop the others. One run repairs `repair.gaps_max`, those that were
+    tried least; `said` is told in a sentence how many are left. InputError for ids that are no gaps to repair, or more than that,
     DateBusy when the date is being changed, WarehouseError when the ledger cannot be read or written.
     """
     if not settings.clickhouse.enabled:
         raise InputError("there is no ledger of gaps: ClickHouse is switched off (L2_CLICKHOUSE__ENABLED)")
+    check_number(gap_ids, settings.repair)
     client = connect(settings)
     try:
         migrate(client, settings.clickhouse.database)
@@ -93,6 +97,9 @@ def repair_date(
             # what a halt or the calendar explains is no loss: nobody is asked for it
             explain_unattended(settings, session_date, clock)
         gaps = _chosen(client, settings, session_date, gap_ids, clock.now_ns(), everything=everything)
+        turn = one_run(gaps, settings.repair)
+        if left := len(gaps) - len(turn):
+            said(f"{left:,} of {len(gaps):,} gaps are left for the next run: one repairs {len(turn):,} (L2_REPAIR__GAPS_MAX)")
         if dry_run:
             return [_Repair(gap, client, settings, clock, progress).told() for gap in gaps]
         if not gaps:
@@ -101,7 +108,7 @@ def repair_date(
             _deliver_and_note(client, settings, session_date, clock)
             repairs: list[_Repair] = []
             results = []
-            for gap in gaps[: settings.repair.gaps_max]:
+            for gap in turn:
                 repair = _Repair(gap, client, settings, clock, progress)
                 repairs.append(repair)
                 results.append(repair.run())

@@ -4,11 +4,13 @@ A gap of Level 1 data is repaired from the vendor's ticks; where those are too o
  What does not belong here: asking the vendor, the ledger, clocks.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final, Literal
 from zoneinfo import ZoneInfo
 
+from l2_platform.errors import InputError
 from l2_platform.journal.layout import source_of
 from l2_platform.market.sessions import SessionCalendar
 from l2_platform.quality.ledger import LedgerGap, RepairState
@@ -93,6 +95,21 @@ def is_due(gap: LedgerGap, settings: RepairSettings, now_ns: int) -> bool:
     if gap.repair_state not in {"failed", "partial", "nothing_to_repair"} or told.final or told.count >= settings.attempts_max:
         return False
     return now_ns >= told.at + int(wait_s(told.count, settings) * NS)
+
+
+def check_number(gap_ids: Sequence[str], settings: RepairSettings) -> None:
+    """InputError for more gaps than one run repairs."""
+    if (number := len(set(gap_ids))) > settings.gaps_max:
+        raise InputError(
+            f"{number:,} gaps of a session date are named and one run repairs {settings.gaps_max:,}; nothing was done. Name fewer "
+            "at a time, or raise L2_REPAIR__GAPS_MAX"
+        )
+
+
+def one_run(gaps: Sequence[LedgerGap], settings: RepairSettings) -> list[LedgerGap]:
+    """Those that one run repairs, in their order: the ones tried least, so that gaps that fail again and again hold up no other."""
+    least = {gap.gap_id for gap in sorted(gaps, key=lambda gap: attempts_of(gap).count)[: settings.gaps_max]}
+    return [gap for gap in gaps if gap.gap_id in least]
 
 
 def wait_s(attempts: int, settings: RepairSettings) -> float:

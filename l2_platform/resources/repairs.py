@@ -33,5 +33,7 @@ class RepairsResource(dg.ConfigurableResource["RepairsResource"]):
             if done % PROGRESS_EVERY == 0 or done == total:
                 say(f"gap {gap}: {done:,} of {total:,} symbols")
 
-        results = repair_date(self.settings, session_date, SystemClock(), gap_ids=gap_ids, everything=everything, progress=tell)
+        results = repair_date(
+            self.settings, session_date, SystemClock(), gap_ids=gap_ids, everything=everything, progress=tell, said=say
+        )
         return results, gaps_to_judge(self.settings, session_date)

@@ -27,6 +27,7 @@ from l2_platform.quality.ledger import load_versions
 from l2_platform.quality.repair import STREAM, repair_date
 from l2_platform.quality.repair_due import due_gaps
 from l2_platform.replay.rebuild import RebuildRequest, rebuild_date
+from l2_platform.resources.repairs import RepairsResource
 from l2_platform.settings import CloseSettings
 from tests.integration.homes import L2, Home
 from tests.integration.repairs import CLOCK, NS, Market, repair_home
@@ -365,6 +366,41 @@ def test_a_run_that_finds_every_gap_explained_has_nothing_to_do(home: Home, shar
         (check,) = done.get_asset_check_evaluations()
     assert (made.metadata["gaps"].value, made.metadata["seconds"].value, check.passed) == (0, 0.0, True)
     assert market.versions()[-1].explanation == "closed"
+
+
+def test_a_run_repairs_so_many_gaps_and_says_how_many_are_left(home: Home, shared: Client) -> None:
+    market = Market(home.settings, shared, days_ago=3)
+    few = home.settings.model_copy(update={"repair": home.settings.repair.model_copy(update={"gaps_max": 2})})
+    names = [f"{market.gap_id}{letter}" for letter in "abc"]
+    for place, name in enumerate(names):
+        market.gap_id, market.gap = name, (market.start + (20 + place) * NS, market.start + 40 * NS)
+        market.put_gap()
+    with pytest.raises(InputError, match=r"^3 gaps of .* one run repairs 2; nothing was done.*L2_REPAIR__GAPS_MAX"):
+        repair_date(few, market.date, CLOCK, gap_ids=names)
+    assert len(market.versions()) == 1
+    said: list[str] = []
+    # nobody listens: each stays failed, and none is held up by those before it
+    runs = [RepairsResource(settings=few).repair(market.date, [], True, said.append)[0] for _ in range(2)]
+    assert [[result.gap_id for result in run] for run in runs] == [names[:2], [names[0], names[2]]]
+    assert said == ["1 of 3 gaps are left for the next run: one repairs 2 (L2_REPAIR__GAPS_MAX)"] * 2
+    said.clear()
+    assert len(repair_date(few, market.date, CLOCK, gap_ids=[names[1], *names[1:]], said=said.append)) == 2
+    assert said == []
+
+
+def test_the_command_says_how_many_gaps_are_left_and_refuses_too_many(home: Home, shared: Client) -> None:
+    market = Market(home.settings, shared, days_ago=4)
+    few = Home(home.path, home.numba_cache, {**home.variables, "L2_REPAIR__GAPS_MAX": "1"}, home.base)
+    other = Market(home.settings, shared, days_ago=6)
+    other.put_gap()
+    names = [f"{market.gap_id}{letter}" for letter in "ab"]
+    for name in names:
+        market.gap_id = name
+        market.put_gap()
+    refused = few.run("gaps", "repair", other.gap_id, *names)
+    assert (refused.returncode, "one run repairs 1; nothing was done" in refused.stderr) == (2, True)
+    assert len(other.versions()) == 1, "a gap of another date, named first"
+    assert "1 of 2 gaps are left for the next run" in few.run("gaps", "repair", "--date", str(market.day)).stderr
 
 
 def test_a_dry_run_tells_and_changes_nothing(market: Market) -> None:
