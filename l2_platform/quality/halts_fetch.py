@@ -17,7 +17,8 @@ PIECE_BYTES: Final = 65_536
 
 
 def fetch(address: str, limit: int, seconds: float) -> bytes:
-    """The first `limit` bytes of the answer; raise OSError, TimeoutError when they have not come within `seconds`.
+    """The first `limit` bytes of the answer; raise OSError: TimeoutError when they have not come within
+    `seconds`, ConnectionError when there is no answer, or less of it than it said.
 
     What was begun ends with the time: the connection is shut down, and no other one is made.
     """
@@ -49,9 +50,15 @@ class _Fetch(threading.Thread):
         try:
             request = urllib.request.Request(self._address, headers={"User-Agent": "l2_platform"})  # noqa: S310 - http or https only
             with _web_only(self).open(request, timeout=self._seconds) as answer:
+                # bytes that its headers promise; None when they do not say
+                whole = answer.length
                 while len(self.data) < self._limit and (piece := answer.read1(min(PIECE_BYTES, self._limit - len(self.data)))):
                     self.data += piece
-            self.failure = ""
+            # a connection that ends early looks like the end of the answer; halts that are cut off would explain nothing
+            cut = whole is not None and len(self.data) < min(whole, self._limit)
+            self.failure = f"the answer is cut: got {len(self.data):,} of {whole:,} bytes" if cut else ""
+        except http.client.IncompleteRead:
+            self.failure = f"the answer is cut: got {len(self.data):,} bytes and no end"
         except (OSError, http.client.HTTPException, ValueError) as error:
             self.failure = str(error) or type(error).__name__
 

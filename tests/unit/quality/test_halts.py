@@ -137,6 +137,9 @@ def address() -> Iterator[str]:
             if self.path.startswith("/round"):
                 self.lead_on(int(self.path.removeprefix("/round")))
                 return
+            if self.path.startswith("/cut"):
+                self.cut()
+                return
             place = "file:///etc/hosts" if self.path == "/away" else ""
             self.send_response(302 if place else 404 if self.path == "/none" else 200)
             if place:
@@ -159,6 +162,20 @@ def address() -> Iterator[str]:
                 for byte in b"HTTP/1.0 200 OK\r\nX-Long: " + b"x" * 100 + b"\r\n\r\n":
                     self.wfile.write(bytes((byte,)))
                     time.sleep(0.05)
+
+        def cut(self) -> None:
+            """An answer that ends in the middle, with its length in front or in pieces; /cut-not: the whole one."""
+            text = FEED.encode()
+            self.protocol_version = "HTTP/1.1"
+            self.close_connection = True
+            self.send_response(200)
+            if self.path == "/cut-pieces":
+                self.send_header("Transfer-Encoding", "chunked")
+                text = f"{len(text):x}\r\n".encode() + text
+            else:
+                self.send_header("Content-Length", str(len(text)))
+            self.end_headers()
+            self.wfile.write(text if self.path == "/cut-not" else text[: -len(text) // 2])
 
         def lead_on(self, number: int) -> None:
             """Each step comes in time; nothing at the end of eight of them, halts behind the ninth."""
@@ -188,6 +205,13 @@ def test_an_address_is_read_within_its_bounds(address: str, tmp_path: Path) -> N
         load("/endless", halts_bytes_max=1024)
     with pytest.raises(HaltsUnreachable, match="no whole answer within"):
         load("/slow", halts_timeout_s=0.5)
+    with pytest.raises(HaltsUnreachable, match=f"the answer is cut: got {len(FEED) // 2:,} of {len(FEED):,} bytes"):
+        load("/cut")
+    with pytest.raises(HaltsUnreachable, match=r"the answer is cut: got [0-9,]+ bytes and no end"):
+        load("/cut-pieces")
+    assert len(load("/cut-not")) == 2
+    with pytest.raises(InputError, match="more than 1,024 bytes"):
+        load("/cut-not", halts_bytes_max=1024)
     with pytest.raises(HaltsUnreachable, match="404"):
         load("/none")
     with pytest.raises(HaltsUnreachable, match="file:"):
