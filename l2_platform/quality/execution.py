@@ -14,6 +14,7 @@ from typing import Any, Final
 from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import DatabaseError
 
+from l2_platform.errors import WarehouseError
 from l2_platform.quality.checks.rule import FRAGMENTS, Check, Statement
 from l2_platform.quality.day import Day, Held, Hours
 from l2_platform.quality.findings import CheckResult, Finding
@@ -56,7 +57,7 @@ class Runner:
     """(table, stream; empty: all) → each symbol with its rows, in order."""
 
     def run(self, check: Check) -> CheckResult:
-        """Run it; raise ClickHouse errors."""
+        """Run it; raise ClickHouse errors, and WarehouseError with advice where its memory does not suffice."""
         result = CheckResult(check.name)
         reason = check.unfit(self.day)
         if reason:
@@ -84,13 +85,34 @@ class Runner:
                     self._add(check, statement, found, text, values)
                 break
             except DatabaseError as error:
-                parts *= SPLIT
-                if OVER_MEMORY not in str(error) or len(list(self._fillings(statement, parts))) == len(fillings):
+                if OVER_MEMORY not in str(error):
                     raise
+                parts = self._finer(statement, parts, len(fillings))
+                if not parts:
+                    raise WarehouseError(self._advice(len(fillings), error)) from None
         result.looked, result.flagged, result.found = (
             result.looked + found.looked, result.flagged + found.flagged, result.found + found.found,
         )  # fmt: skip
         result.findings += found.findings
+
+    def _finer(self, statement: Statement, parts: int, count: int) -> int:
+        """So many parts that there are more than `count` ranges; 0 when no symbol can be parted from another."""
+        quality = self.day.settings.quality
+        # beyond it every symbol is a range of its own; a date with few rows needs many parts until its ranges are smaller at all
+        while parts <= max(quality.group_rows, quality.join_rows):
+            parts *= SPLIT
+            if sum(1 for _ in self._fillings(statement, parts)) > count:
+                return parts
+        return 0
+
+    def _advice(self, count: int, error: DatabaseError) -> str:
+        """What to do when `count` ranges are the most there are."""
+        allowed = self.day.settings.quality.memory_bytes_max
+        tried = f"even in {count:,} ranges of symbols" if count > 1 else "and it goes in one piece only"
+        return (
+            f"{OVER_MEMORY}: a statement may use {allowed:,} bytes and needs more, {tried}: set L2_QUALITY__MEMORY_BYTES_MAX higher"
+            f" (and L2_WAREHOUSE__MEMORY_BYTES_MAX, when the warehouse as a whole is at its bound), then audit the date again; {error}"
+        )
 
     def _fillings(self, statement: Statement, parts: int) -> Iterator[tuple[str, dict[str, Any]]]:
         """Text and values of each run of a statement; ranges hold a `parts`-th of the rows that they may."""

@@ -94,13 +94,6 @@ def test_a_missing_table_is_said_and_the_rest_is_judged(home: Home) -> None:
     assert judged.outcome == "failed"
 
 
-def test_a_statement_over_its_memory_is_said(home: Home) -> None:
-    result = audit_date(with_quality(home.settings, memory_bytes_max=1 << 20), DAY, CLOCK, ["quote_not_spiking"])
-    assert (result.checks[0].outcome, result.checks[0].severity) == ("not_evaluated", "error")
-    assert "MEMORY_LIMIT" in result.checks[0].message
-    assert result.outcome == "not_evaluated"
-
-
 def test_a_name_that_is_no_check_is_refused(home: Home) -> None:
     with pytest.raises(InputError, match="there is no check nonsense"):
         audit_date(home.settings, DAY, CLOCK, ["nonsense"])
