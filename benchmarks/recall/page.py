@@ -22,11 +22,14 @@ def section(content: dict[str, Any]) -> str:
     rows = {row["kind"]: row for row in content["rows"]}
     lines = [
         HEAD,
-        f"Faults of {len(rows) - 1} kinds are planted into clean generated days, and the days are audited:"
+        "Faults of many kinds are planted into clean generated days, and the days are audited:"
         " `python -m benchmarks run recall` measures this again and `python -m benchmarks.recall` writes this section. A fault counts as"
         " found when a check of its kind names its symbol (or stream) and a time that overlaps; other findings count for nothing. How much"
         " is wrong is drawn from the range that the table states, with equal weight on a log scale, in regular trading without its first"
         " and last minute. Intervals are Wilson's, 95 %.",
+        "",
+        f"Every number here is of one run: {content['date'][:16].replace('T', ' ')} UTC, commit {content['commit']},"
+        f" `{content['command']}`. It planted {rows['all']['planted']:,} faults of {len(rows) - 1} kinds. {_added_since(content)}".rstrip(),
         "",
         *(f"- {target['what']}: {target['measured']}{'' if target['reached'] else ' (**missed**)'}." for target in content["targets"]),
         f"- Promised: at least {RECALL:.0%} found, at most {ALARMS:.0%} false alarms.",
@@ -42,6 +45,18 @@ def section(content: dict[str, Any]) -> str:
         checks = ", ".join(f"`{check}`" for check in kind.checks) if kind else ""
         lines.append(f"| {name} | {kind.what if kind else 'every kind'} | {checks} | {_numbers(row)} |")
     return "\n".join([*lines, *_stores(content["more"].get(STORES, []))]) + "\n"
+
+
+def _added_since(content: dict[str, Any]) -> str:
+    """Which kinds there are now that the run did not have; empty: it had all."""
+    missing = {
+        "Kinds": sorted(set(KINDS) - {row["kind"] for row in content["rows"]}),
+        "Faults of single stores": sorted(set(STORE_KINDS) - {row["kind"] for row in content["more"].get(STORES, [])}),
+    }
+    return " ".join(
+        f"{what} that were added since and are in none of these numbers: {', '.join(f'`{name}`' for name in names)}."
+        for what, names in missing.items() if names
+    )  # fmt: skip
 
 
 def _stores(rows: list[dict[str, Any]]) -> list[str]:

@@ -1,13 +1,16 @@
 """The page of results: complete, and always the one that the stored results make."""
 
+import re
 import subprocess
 
 import pytest
 
 from benchmarks.compare import compare, judged
 from benchmarks.figure import Context, Figure, Plot, Result, Series, Spread, Target
+from benchmarks.recall.page import PAGE, RESULT, section
+from benchmarks.recall.planting import KINDS
 from benchmarks.report import PAGE_NAME, page_lines, write_page
-from benchmarks.results import FOLDER, ROOT, load_all, save
+from benchmarks.results import FOLDER, ROOT, load, load_all, save
 from benchmarks.tables import cell, number
 
 FACTS = {
@@ -103,3 +106,14 @@ def test_two_revisions_are_measured_in_turns(capfd):
     assert "round 1 of 1, before" in printed
     assert "round 1 of 1, after" in printed
     assert "memory copy" in printed
+
+
+def test_the_page_of_checks_has_the_stored_run_of_recall_and_names_what_it_lacks() -> None:
+    content = load(RESULT)
+    text = section(content)
+    assert text in PAGE.read_text(encoding="utf-8"), "write it with `python -m benchmarks.recall`"
+    assert f"commit {content['commit']}" in text
+    assert [kind for kind in KINDS if f"`{kind}`" in text or f"| {kind} |" in text] == list(KINDS)
+    kept = [row for row in content["rows"] if row["kind"] != "book_apart"]
+    assert len(kept) == len(content["rows"]) - 1
+    assert re.search("added since and are in none of these numbers: [^.]*`book_apart`", section(content | {"rows": kept}))
