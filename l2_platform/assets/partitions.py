@@ -4,12 +4,14 @@
 here: what a session is (`market/sessions.py`).
 """
 
+from contextlib import AbstractContextManager
 from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 from zoneinfo import ZoneInfo
 
 import dagster as dg
+from dagster._core.definitions.partitions.context import partition_loading_context
 
 from l2_platform.market.sessions import SessionCalendar, load_calendar
 from l2_platform.settings import Settings
@@ -65,6 +67,11 @@ def number_of(day: date) -> int:
 def key_date(partition_key: str) -> date:
     """The session date of a partition key."""
     return date.fromisoformat(partition_key)
+
+
+def known_at(moment: datetime) -> AbstractContextManager[Any]:
+    """Inside the block partitions are those of that moment, as Dagster judges what a tick asks for, however late the tick is."""
+    return partition_loading_context(moment)
 
 
 def current_key(settings: Settings, now_ns: int, partitions: dg.DailyPartitionsDefinition) -> str:

@@ -6,7 +6,7 @@ from typing import Any, Final
 import dagster as dg
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
-from l2_platform.assets.partitions import current_key, date_of, recorded_dates
+from l2_platform.assets.partitions import current_key, date_of, known_at, recorded_dates
 from l2_platform.clock import Clock
 from l2_platform.market.sessions import load_calendar
 from l2_platform.monitoring.heartbeat import read_heartbeat
@@ -34,7 +34,8 @@ def build_hourly_schedule(
         default_status=dg.DefaultScheduleStatus.RUNNING,
     )
     def measure_day_hourly(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
-        key = current_key(settings, clock.now_ns(), partitions)
+        with known_at(context.scheduled_execution_time):
+            key = current_key(settings, clock.now_ns(), partitions)
         return dg.RunRequest(run_key=f"{key}:{context.scheduled_execution_time:%Y%m%dT%H%M}", partition_key=key)
 
     return measure_day_hourly

@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 
 import dagster as dg
 
-from l2_platform.assets.partitions import date_of
+from l2_platform.assets.partitions import date_of, known_at
 from l2_platform.clock import Clock
 from l2_platform.errors import InputError
 from l2_platform.market.sessions import load_calendar
@@ -75,7 +75,9 @@ def build_schedule(
             return dg.RunRequest(run_key=f"{plan.name}:{at:%Y%m%dT%H%M}")
         ended = ended_session(settings, clock.now_ns(), settings.close.margin_s)
         key = date_of(ended).isoformat() if ended else ""
-        if not ended or not partitions.has_partition_key(key):
+        with known_at(at):
+            is_known = partitions.has_partition_key(key)
+        if not ended or not is_known:
             return dg.SkipReason(f"no session date that this instance records has ended ({key or 'none'})")
         folder = f"{ended:08d}"
         if not any((settings.journal_dir / stream / folder).is_dir() for stream in settings.streams):
