@@ -13,6 +13,7 @@ from zoneinfo import ZoneInfo
 import dagster as dg
 from dagster._core.definitions.partitions.context import partition_loading_context
 
+from l2_platform.journal.layout import list_dates, list_streams
 from l2_platform.market.sessions import SessionCalendar, load_calendar
 from l2_platform.settings import Settings
 
@@ -50,8 +51,7 @@ def closed_weekdays(calendar: SessionCalendar, first: date, last: date) -> list[
 
 def recorded_dates(journal_dir: Path) -> list[date]:
     """Every session date that any stream of the journal has, in order."""
-    names = {path.name for path in journal_dir.glob("*/[0-9]*") if len(path.name) == 8 and path.name.isdigit()}
-    return sorted(date_of(int(name)) for name in names)
+    return [date_of(number) for number in sorted({day for stream in list_streams(journal_dir) for day in list_dates(journal_dir, stream)})]
 
 
 def date_of(session_date: int) -> date:

@@ -9,6 +9,7 @@ from typing import Final
 
 import dagster as dg
 from clickhouse_connect.driver.exceptions import ClickHouseError
+from urllib3.exceptions import HTTPError
 
 from l2_platform.assets.groups import OPERATE
 from l2_platform.assets.liveness import rules_of
@@ -155,7 +156,7 @@ def _ask_warehouse(settings: Settings, warehouse: WarehouseResource, now_ns: int
 def _or_files(ask: Callable[[], Asked], settings: Settings) -> Asked:
     try:
         return ask()
-    except (L2Error, ClickHouseError, ConnectionError):
+    except (L2Error, ClickHouseError, HTTPError, ConnectionError):
         return _room(settings, {}), None, ""
 
 

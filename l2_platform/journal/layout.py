@@ -4,6 +4,7 @@
 """
 
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from typing import Final
 
@@ -14,6 +15,9 @@ SUSPECT_SUFFIX: Final = ".suspect"
 MANIFEST_NAME: Final = "manifest.jsonl"
 CLOSED_NAME: Final = "closed.json"
 """In a date folder of an import: its last segment, where that ends, and its last line."""
+FIRST_YEAR: Final = 1990
+LAST_YEAR: Final = 2100
+"""Session dates lie in these years, both included."""
 STAGING_NAME: Final = ".staging"
 REPAIR_SUFFIX: Final = "-repair-history"
 """Ends the name of a history stream that holds only what live streams of the same date miss."""
@@ -65,12 +69,20 @@ def list_streams(root: Path) -> list[str]:
 
 
 def list_dates(root: Path, stream: str) -> list[int]:
-    """Session dates (YYYYMMDD) of a stream, oldest first."""
+    """Session dates (YYYYMMDD) of a stream, oldest first; a stray folder whose name is no date of this age is none."""
     folder = root / stream
     if not folder.is_dir():
         return []
-    names = (path.name for path in folder.iterdir() if path.is_dir())
-    return sorted(int(name) for name in names if len(name) == 8 and name.isascii() and name.isdigit())
+    return sorted(int(path.name) for path in folder.iterdir() if _is_date(path.name) and path.is_dir())
+
+
+def _is_date(name: str) -> bool:
+    if len(name) != 8 or not (name.isascii() and name.isdigit()):
+        return False
+    try:
+        return FIRST_YEAR <= date.fromisoformat(name).year <= LAST_YEAR
+    except ValueError:
+        return False
 
 
 def list_segments(folder: Path) -> list[SegmentFile]:

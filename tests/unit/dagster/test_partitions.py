@@ -39,7 +39,8 @@ def test_exchange_days_leave_out_weekends_and_holidays(tmp_path):
 
 def test_earlier_recorded_date_moves_the_start(tmp_path):
     settings = Settings(home=tmp_path)
-    for name in ("iqfeed-depth-0/20260101", "iqfeed-level1-import-0a1b2c3d/20180101", "iqfeed-depth-0/.staging", "x/notadate"):
+    strays = (".staging", "notadate", "99999999", "20260230", "00010101", "99991231")
+    for name in ("iqfeed-depth-0/20260101", "iqfeed-level1-import-0a1b2c3d/20180101", *(f"iqfeed-depth-0/{stray}" for stray in strays)):
         (settings.journal_dir / name).mkdir(parents=True)
     assert recorded_dates(settings.journal_dir) == [date(2018, 1, 1), date(2026, 1, 1)]
     assert build_partitions(settings, NOW_NS).get_first_partition_key() == "2018-01-01"
