@@ -18,7 +18,7 @@ from l2_platform.quality.checks import CHECKS
 from l2_platform.quality.findings import AuditResult, CheckResult
 from l2_platform.settings import QualitySettings, Settings
 from l2_platform.warehouse.start import read_record, record_path
-from tests.integration.audit_rows import DAY, put_symbol, second
+from tests.integration.audit_rows import DAY, DEPTH, SECONDS, put_symbol, second
 from tests.integration.homes import Home
 from tests.integration.stored import make_home, warehouse
 
@@ -62,6 +62,27 @@ def test_ranges_of_symbols_give_what_one_statement_gives(home: Home) -> None:
     parts = audit_date(with_quality(home.settings, group_rows=4000, join_rows=2000), DAY, CLOCK)
     for one, other in zip(whole.checks, parts.checks, strict=True):
         assert (one.name, one.looked, one.flagged, one.findings) == (other.name, other.looked, other.flagged, other.findings)
+
+
+def test_prints_that_history_brought_are_judged_with_the_stream_of_their_symbol_only(home: Home) -> None:
+    day = date(2026, 3, 12)
+    lost = "(number BETWEEN 100 AND 103 OR number BETWEEN 107 AND 110)"
+    other, history = ("iqfeed-level1-1", DEPTH), ("iqfeed-history", DEPTH)
+    with warehouse(home.settings) as client:
+        for place, symbol in enumerate(("AAA", "CCC", "DDD")):
+            put_symbol(client, symbol, place, only=("trades",), day=day)
+        put_symbol(client, "BBB", 3, {"trades": {"where": f"NOT {lost}"}}, only=("trades",), day=day, streams=other)
+        # of both symbols history has two pieces, beside each other; the live stream has what is between those of BBB
+        for place, symbol in enumerate(("BBB", "CAB")):
+            put_symbol(
+                client, symbol, place, {"trades": {"where": lost}}, only=("trades",), day=day, streams=history, source="history",
+            )  # fmt: skip
+    whole, parts = (
+        audit_date(with_quality(home.settings, group_rows=rows), day, CLOCK, ["counters_unbroken"]).checks[0]
+        for rows in (1_000_000, 1000)
+    )
+    assert (whole.outcome, whole.looked, whole.findings) == ("passed", 4 * SECONDS, [])
+    assert (parts.outcome, parts.looked, parts.findings) == ("passed", 4 * SECONDS, [])
 
 
 def test_findings_are_bounded_and_all_are_counted(home: Home) -> None:

@@ -16,12 +16,14 @@ FROM (
     FROM (
         SELECT symbol, seq, trade_date, tick_id, if({tick_by_center:UInt8}, market_center, 0) AS center, $moment AS at
         FROM $database.trades
-        WHERE (($where) OR ({is_live:UInt8} AND session_date = {day:Date} AND source = 'history' AND $symbols)) AND tick_id > 0
+        WHERE (($where) OR ({is_live:UInt8} AND session_date = {day:Date} AND source = 'history' AND $symbols
+                            AND symbol IN (SELECT symbol FROM $database.trades WHERE $where))) AND tick_id > 0
     )
     WINDOW w AS (PARTITION BY symbol, trade_date, center ORDER BY tick_id ROWS BETWEEN 1 PRECEDING AND CURRENT ROW),
            p AS (PARTITION BY symbol, trade_date, center)
 )"""
-"""Prints that history brought belong to those of the live stream. Ids that are far apart (`span`) do not count prints at all."""
+"""Prints that history brought belong to those of the live stream that has their symbol. Ids that are far apart (`span`) do not count
+prints at all."""
 VOLUME: Final = """
 SELECT {stream:String} AS stream, symbol, if(abs(missing) > {volume_share:Float64} * total, 2, 0) AS level, prints AS looked,
        if(level = 0, 0, greatest(jumps, 1)) AS flagged, from_ns AS ts_from, to_ns AS ts_to, seq_low AS seq_from, seq_high AS seq_to,
