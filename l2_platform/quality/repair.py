@@ -7,6 +7,7 @@ twice. A gap older than the vendor's ticks gets its minute bars (repair_bars). W
 (repair_plan), which prints are missing (repair_prints), finding gaps (delivery).
 """
 
+import logging
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -49,6 +50,8 @@ from l2_platform.quality.silence import explain_unattended
 from l2_platform.settings import Settings
 from l2_platform.warehouse.client import connect
 from l2_platform.warehouse.schema import migrate
+
+log = logging.getLogger(__name__)
 
 STREAM: Final = "iqfeed-ticks-repair-history"
 SOURCE: Final = "iqfeed-history"
@@ -115,6 +118,8 @@ def repair_date(
                 if repair.undelivered:
                     # it failed half-way: what is in the journal must be stored before the next one, which may overlap, asks what is
                     _deliver_and_note(client, settings, session_date, clock)
+            if len(repairs) == 1:
+                return results
             return [repair.judged_again(result) for repair, result in zip(repairs, results, strict=True)]
     except ClickHouseError as error:
         raise WarehouseError(
@@ -199,6 +204,10 @@ class _Repair:
         self._symbols: list[str] = []
         self._failures: dict[str, str] = {}
         self._found: Found | None = None
+        self._counted = 0
+        """Symbols, days and centres whose ids counted prints then."""
+        self._seconds: float | None = None
+        """How long it took until it was judged."""
         self.undelivered = False
         """Replies went into the journal and not yet into every sink."""
         self._began = clock.monotonic_ns()
@@ -233,20 +242,35 @@ class _Repair:
         return self._judged(found)
 
     def judged_again(self, result: RepairResult) -> RepairResult:
-        """The result after the gaps behind it were filled: of a symbol without a print between two gaps, the ids that are missing up to
-        its next print lay in the second one.
+        """The result after the other gaps of the run were filled: of a symbol without a print between two gaps, the ids that are missing
+        up to its next print lay in the second one. What cannot be asked now leaves the result as it was.
         """
-        if self._found is None or not self._found.missing:
+        if self._found is None:
             return result
-        missing = self._missing()
-        return result if missing == self._found.missing else self._judged(replace(self._found, missing=missing))
+        try:
+            missing, counted = self._missing()
+            if counted < self._counted:
+                # ids of fewer symbols count prints now: none missing among them is less than was told before
+                return result
+            found = replace(self._found, missing=missing, brought=self._brought())
+            state, residual, _ = judge(self._plan, found, attempts_of(self._gap).count)
+            return result if (state, residual) == (result.state, result.residual) else self._judged(found)
+        except (L2Error, ClickHouseError) as error:
+            log.warning("repair_not_judged_again gap=%s error=%s", self._gap.gap_id, str(error)[:300])
+            return result
 
     def _judged(self, found: Found) -> RepairResult:
         state, residual, final = judge(self._plan, found, attempts_of(self._gap).count)
         message = found.message or f"{found.asked:,} symbols asked, {found.recovered:,} rows"
         return self._record(state, found.recovered, residual, message, final=final)
 
-    def _missing(self) -> int:
+    def _brought(self) -> int:
+        """Bars are no prints."""
+        if self._plan.step == "bars":
+            return 0
+        return brought(self._client, self._settings, self._gap, self._symbols, self._window)
+
+    def _missing(self) -> tuple[int, int]:
         """Where history has other ids than live, what came fills no id of those that live lacks: such symbols are not counted."""
         by_time = self._journaled().by_time if self._plan.step == "ticks" else set()
         counted = [name for name in self._symbols if name not in by_time]
@@ -275,10 +299,10 @@ class _Repair:
         if lost := self._not_stored():
             message = f"{lost:,} rows of repairs are in the journal and not in the warehouse (`l2 quarantine`). {message}".strip()
             self._failures.setdefault("", message)
+        missing, self._counted = self._missing()
         return Found(
-            asked=len(self._symbols), failed=len(self._failures), recovered=done.kept, missing=self._missing(),
-            uncounted=len(done.by_time), bad_lines=done.bad, message=message, proven=proven_lost(gap),
-            brought=brought(self._client, settings, gap, self._symbols, self._window),
+            asked=len(self._symbols), failed=len(self._failures), recovered=done.kept, missing=missing, uncounted=len(done.by_time),
+            bad_lines=done.bad, message=message, proven=proven_lost(gap), brought=self._brought(),
         )  # fmt: skip
 
     def _fill_bars(self) -> Found:
@@ -288,9 +312,10 @@ class _Repair:
         bars = self._bars()
         assert bars is not None
         message = next(iter(failures.values()), f"{len(self._symbols):,} symbols asked, {bars.bars:,} bars are rows of history_bars")
+        missing, self._counted = self._missing()
         return Found(
             asked=len(self._symbols), failed=len(failures), recovered=self._journaled().kept + bars.bars,
-            missing=self._missing(), uncounted=0, bad_lines=unreadable(client, settings, gap), bars=bars, message=message,
+            missing=missing, uncounted=0, bad_lines=unreadable(client, settings, gap), bars=bars, message=message,
         )  # fmt: skip
 
     def _bars(self) -> BarsFound | None:
@@ -395,10 +420,11 @@ class _Repair:
         return result
 
     def _result(self, state: RepairState, rows: int, residual: str, message: str) -> RepairResult:
-        seconds = round((self._clock.monotonic_ns() - self._began) / 1e9, 3)
+        if self._seconds is None:
+            self._seconds = round((self._clock.monotonic_ns() - self._began) / 1e9, 3)
         gap = self._gap
         return RepairResult(
-            gap.gap_id, state, rows, residual, message, seconds, gap.stream, gap.ts_from, gap.ts_to or gap.ts_from
+            gap.gap_id, state, rows, residual, message, self._seconds, gap.stream, gap.ts_from, gap.ts_to or gap.ts_from
         )
 
 

@@ -71,18 +71,20 @@ def stored_prints(
 
 def missing_ids(
     client: Client, settings: Settings, gap: LedgerGap, symbols: Sequence[str], window: tuple[int, int]
-) -> int:
-    """TickIDs without a stored print inside a window (ns), of symbols whose ids count their prints; others tell nothing.
+) -> tuple[int, int]:
+    """(TickIDs without a stored print inside a window (ns) of symbols whose ids count their prints, days and centres of those symbols).
 
+    Where ids do not count prints they tell nothing, and are not among the second number.
     Whether they count is seen outside the window: inside it they may all be missing. What is missing lies between the highest id before
     the window and the lowest one after it; where the day has none on one side, up to the outermost id inside.
     """
     rule = settings.feed.tick_id_rule
     if rule == "none":
-        return 0
+        return 0, 0
     center = "market_center" if rule == "per_market_center" else "0"
     sql = f"""
-        SELECT sum(greatest(high - low - 1 - toInt64(bitmapCardinality(bitmapSubsetInRange(ids, toUInt64(low + 1), toUInt64(high)))), 0))
+        SELECT sum(greatest(high - low - 1 - toInt64(bitmapCardinality(bitmapSubsetInRange(ids, toUInt64(low + 1), toUInt64(high)))), 0)),
+               count()
         FROM (
             SELECT groupBitmapState(tick_id) AS ids, toInt64(maxIf(tick_id, at < {{begin:Int64}})) AS below,
                    toInt64(minIf(tick_id, at > {{end:Int64}})) AS above, toInt64(maxIf(tick_id, at <= {{end:Int64}})) AS last_inside,
@@ -100,11 +102,12 @@ def missing_ids(
             GROUP BY symbol, trade_date, center)
         WHERE high > low AND seen >= {DENSE_MIN} * span"""  # noqa: S608 - names are ours
     size = settings.repair.symbols_max
-    found = 0
+    found = counted = 0
     for start in range(0, len(symbols), size):
         parameters = _parameters(settings, gap, symbols[start : start + size], window)
-        found += int(client.query(sql, parameters=parameters).result_rows[0][0] or 0)
-    return found
+        missing, groups = client.query(sql, parameters=parameters).result_rows[0]
+        found, counted = found + int(missing or 0), counted + int(groups)
+    return found, counted
 
 
 def brought(client: Client, settings: Settings, gap: LedgerGap, symbols: Sequence[str], window: tuple[int, int]) -> int:

@@ -30,6 +30,8 @@ def repair_home(path: Path, numba_cache: Path) -> Home:
 
 
 _GAPS = iter(range(1, 10_000))
+_TODAY = CLOCK.now_ns() // (86_400 * NS) * 86_400 * NS
+"""The same for all markets of a process, also when midnight passes: dates of their own stay so."""
 
 
 class Market:
@@ -41,7 +43,7 @@ class Market:
         number = next(_GAPS)
         self.settings, self.client, self.gap_id = settings, client, f"gap{number:04d}"
         # each market in a minute of its own, far enough from midnight of both zones
-        noon = CLOCK.now_ns() // (86_400 * NS) * 86_400 * NS - (12 + 24 * days_ago) * 3600 * NS
+        noon = _TODAY - (12 + 24 * days_ago) * 3600 * NS
         self.start = noon + 120 * NS * number
         self.gap = self.start + 20 * NS + 3000, self.start + 40 * NS + 5000
         self.day = datetime.fromtimestamp(self.start // NS, UTC).date()

@@ -214,8 +214,36 @@ def test_ids_that_lay_in_a_later_gap_of_the_run_are_no_loss_of_the_first(market:
     with vendor(market.settings, history_of(market.ticks)):
         results = repair_date(market.settings, market.date, CLOCK, gap_ids=[named, market.gap_id])
     assert [(result.gap_id, result.state) for result in results] == [(named, "repaired"), (market.gap_id, "repaired")]
-    assert [gap.repair_state for gap in load_versions(market.client, "l2", named)] == ["", "partial", "repaired"]
+    versions = load_versions(market.client, "l2", named)
+    assert [gap.repair_state for gap in versions] == ["", "partial", "repaired"]
+    # it is one attempt, which took as long as it took the first time
+    assert [gap.evidence["repair"]["attempts"] for gap in versions[1:]] == [1, 1]
+    assert versions[1].evidence["repair"]["seconds"] == versions[2].evidence["repair"]["seconds"] == results[0].seconds
+    # nothing more was told of the second gap
+    assert len(load_versions(market.client, "l2", market.gap_id)) == 2
     assert market.rows() == market.expected()
+
+
+def test_ids_that_count_only_after_a_later_gap_was_filled_are_counted_then(market: Market) -> None:
+    # the second gap is long: until it is filled most ids are missing, so that ids seem not to count prints
+    name = market.symbols[0]
+    market.symbols = (name,)
+    ticks = [replace(tick, center=5, tick_id=1 + place) for place, tick in enumerate(market.ticks[name])]
+    first, second = (market.start + 5 * NS - 1000, market.start + 6 * NS + 1000), (market.start + 12 * NS, market.start + 58 * NS)
+    market.ticks = {name: ticks}
+    market.lost = {name: [tick for tick in ticks if first[0] < tick.ts < first[1] or second[0] < tick.ts < second[1]]}
+    market.gap = first
+    market.put()
+    named = market.gap_id
+    market.gap_id, market.gap = f"{named}b", second
+    market.put_gap()
+    # history lacks a print of the first gap
+    gone = next(tick for tick in market.lost[name] if tick.ts > first[0] + NS // 2)
+    with vendor(market.settings, history_of({name: [tick for tick in ticks if tick != gone]})):
+        results = repair_date(market.settings, market.date, CLOCK, gap_ids=[named, market.gap_id])
+    assert [gap.repair_state for gap in load_versions(market.client, "l2", named)] == ["", "repaired", "partial"]
+    assert [result.state for result in results] == ["partial", "repaired"]
+    assert "1 prints are missing by the TickIDs" in results[0].residual
 
 
 def test_a_silence_in_which_nothing_was_printed_is_believed_the_second_time(market: Market) -> None:
