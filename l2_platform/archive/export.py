@@ -7,7 +7,7 @@ the hash (content).
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -34,7 +34,7 @@ from l2_platform.journal.layout import source_of
 from l2_platform.market.sessions import load_calendar
 from l2_platform.monitoring.atomic import write_atomic
 from l2_platform.monitoring.changed_dates import changes_of, forget
-from l2_platform.monitoring.leases import date_lease
+from l2_platform.monitoring.leases import ALL_STREAMS, date_lease
 from l2_platform.settings import Settings
 from l2_platform.warehouse.arrow import ARROW_SETTINGS, ArrowColumn, arrow_columns, selection
 from l2_platform.warehouse.queries import TABLES, delivered_seqs
@@ -62,12 +62,15 @@ def export_date(
     """Archive every stream and table of a session date (or those named), each on its own.
 
     InputError when the date is not over, the delivery is behind its journal, or there is nothing; DateBusy when it is being changed;
-    ArchiveError when the disk refuses. What was archived before stays as it was in each case. A whole date that was archived is no longer
-    among the changed ones.
+    ArchiveError when the disk refuses. What was archived before stays as it was in each case. A whole date is archived when nobody changes
+    any stream of it, and then no longer among the changed ones.
     """
     _check_over(settings, clock, session_date)
-    changes = changes_of(settings.run_dir, _number(session_date))
-    found = partitions(client, settings.clickhouse.database, session_date)
+    whole = table is None and stream is None
+    # of a whole date nobody may be about to write: a partition whose first rows come now is not found yet, and its change is noted already
+    with date_lease(settings.run_dir, ALL_STREAMS, _number(session_date), "archive") if whole else nullcontext():
+        changes = changes_of(settings.run_dir, _number(session_date))
+        found = partitions(client, settings.clickhouse.database, session_date)
     wanted = [(name, of) for name, of in found if table in (None, name) and stream in (None, of)]
     if not wanted:
         raise InputError(_nothing(found, session_date, stream, table))
@@ -78,7 +81,7 @@ def export_date(
             exported += [
                 export_partition(client, settings, clock, name, session_date, of, progress) for name, other in wanted if other == of
             ]
-    if len(wanted) == len(found):
+    if whole:
         forget(changes)
     return exported
 

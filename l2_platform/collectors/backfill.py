@@ -107,14 +107,10 @@ def backfill_date(
         shutil.rmtree(folder, ignore_errors=True)
         end = close_date(settings.journal_dir, kind.stream, session_date)
         if end is not None:
-            changes = BAR_SINK in sinks and _is_behind(settings, session_date, kind.stream, end.last_seq)
-            if changes:
+            if BAR_SINK in sinks and _is_behind(settings, session_date, kind.stream, end.last_seq):
                 # an archive may have forgotten the change since the replies were journaled, maybe by a run that was ended
                 note_change(settings.run_dir, session_date, clock.now_ns())
             result.rows = {name: deliver_history(name, session_date, settings, clock, kind.stream) for name in sinks}
-            if changes:
-                # again: an archive that was written meanwhile took note of the change before these rows
-                note_change(settings.run_dir, session_date, clock.now_ns())
         return result
 
 

@@ -1,7 +1,7 @@
 """Session dates whose stored rows changed and that were not archived since: one file a change, so that none is lost or forgotten twice.
 
-Written before rows change (a repair, a swap of a rebuild, a backfill), removed by the archive that began after it. What does not
-belong here: what is done about them (sensors, archive).
+Written before rows change (a repair, a swap of a rebuild, a backfill) by whoever holds a lease of the date, removed by an archive that
+began later and when nobody held one. What does not belong here: what is done about them (sensors, archive).
 """
 
 import os

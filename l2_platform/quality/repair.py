@@ -108,7 +108,7 @@ def repair_date(
         if not gaps:
             return []
         with date_lease(settings.run_dir, STREAM, session_date, "repair"):
-            _deliver_and_note(client, settings, session_date, clock)
+            _note_and_deliver(client, settings, session_date, clock)
             repairs: list[_Repair] = []
             results = []
             for gap in turn:
@@ -117,7 +117,7 @@ def repair_date(
                 results.append(repair.run())
                 if repair.undelivered:
                     # it failed half-way: what is in the journal must be stored before the next one, which may overlap, asks what is
-                    _deliver_and_note(client, settings, session_date, clock)
+                    _note_and_deliver(client, settings, session_date, clock)
             if len(repairs) == 1:
                 return results
             return [repair.judged_again(result) for repair, result in zip(repairs, results, strict=True)]
@@ -140,21 +140,23 @@ def gaps_to_judge(settings: Settings, session_date: int) -> list[LedgerGap]:
     return [gap for gap in gaps if concerns(gap)]
 
 
-def deliver_repairs(settings: Settings, session_date: int, clock: Clock) -> None:
-    """Bring every sink to the end of what the journal has of the repair stream; the lease is the caller's."""
+def _note_and_deliver(client: Client, settings: Settings, session_date: int, clock: Clock) -> None:
+    """Bring every sink to the end of what the journal has of the repair stream; the lease is the caller's.
+
+    The change is noted before rows come: an archive may have forgotten it since they were journaled, maybe by a run that was ended.
+    """
     if close_date(settings.journal_dir, STREAM, session_date) is None:
         return
+    if _not_stored(client, settings, session_date):
+        note_change(settings.run_dir, session_date, clock.now_ns())
     for name in enabled_sinks(settings):
         deliver_history(name, session_date, settings, clock, STREAM)
 
 
-def _deliver_and_note(client: Client, settings: Settings, session_date: int, clock: Clock) -> None:
-    """The same; when rows came, the change is noted again: an archive that was written meanwhile has forgotten it without having them."""
-    day = day_of(session_date)
-    before = rows_of(client, settings, STREAM, day)
-    deliver_repairs(settings, session_date, clock)
-    if rows_of(client, settings, STREAM, day) != before:
-        note_change(settings.run_dir, session_date, clock.now_ns())
+def _not_stored(client: Client, settings: Settings, session_date: int) -> int:
+    """Rows that the journal has of all repairs of the date and the warehouse has not."""
+    wanted = sum(int(notes.get("kept", 0)) for notes, _ in _notes(settings, session_date))
+    return wanted - rows_of(client, settings, STREAM, day_of(session_date))
 
 
 def _chosen(
@@ -286,17 +288,17 @@ class _Repair:
             raise InputError(f"nobody knows which symbols {gap.stream} watched: neither its journal nor the symbols file tells")
         if plan.step == "bars":
             return self._fill_bars()
-        if lost := self._not_stored():
+        if lost := _not_stored(self._client, settings, self._date):
             raise L2Error(
                 f"{lost:,} rows of repairs of the date are in the journal and not in the warehouse (`l2 quarantine`): nothing more is "
                 "asked for until they are, for it would come twice"
             )
         self._fetch([name for name in self._symbols if name not in self._journaled().symbols])
-        _deliver_and_note(self._client, settings, self._date, self._clock)
+        _note_and_deliver(self._client, settings, self._date, self._clock)
         self.undelivered = False
         done = self._journaled()
         message = next(iter(self._failures.values()), "")
-        if lost := self._not_stored():
+        if lost := _not_stored(self._client, settings, self._date):
             message = f"{lost:,} rows of repairs are in the journal and not in the warehouse (`l2 quarantine`). {message}".strip()
             self._failures.setdefault("", message)
         missing, self._counted = self._missing()
@@ -398,11 +400,6 @@ class _Repair:
                 found.by_time |= set(notes["by_time"])
                 found.bad += int(notes["bad"])
         return found
-
-    def _not_stored(self) -> int:
-        """Rows that the journal has of all repairs of the date and the warehouse has not."""
-        wanted = sum(int(notes.get("kept", 0)) for notes, _ in _notes(self._settings, self._date))
-        return wanted - rows_of(self._client, self._settings, STREAM, self._gap.session_date)
 
     def _record(self, state: RepairState, rows: int, residual: str, message: str, *, final: bool) -> RepairResult:
         """Append what became of it; the ledger keeps how often it was tried."""

@@ -18,9 +18,9 @@ from clickhouse_connect.driver.client import Client
 
 import l2_platform
 from l2_platform.definitions import build_definitions
-from l2_platform.errors import DateBusy, InputError
+from l2_platform.errors import DateBusy, InputError, L2Error
 from l2_platform.market.sessions import load_calendar
-from l2_platform.monitoring.changed_dates import changed_dates, changes_of, forget
+from l2_platform.monitoring.changed_dates import FOLDER, changed_dates, changes_of, forget
 from l2_platform.monitoring.leases import date_lease
 from l2_platform.operations.close import StreamClose, close_date
 from l2_platform.quality.ledger import load_versions
@@ -482,6 +482,26 @@ def test_killed_and_made_again_it_is_the_same(home: Home, market: Market, place:
     assert (result.state, result.rows_recovered, market.rows()) == ("repaired", 240, market.expected())
     assert market.date in changed_dates(market.settings.run_dir), "the archive has none of the rows"
     assert len(again) < len(market.symbols) or place == "any"
+
+
+def test_rows_do_not_come_before_they_are_noted(market: Market) -> None:
+    def end(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    # ended when a reply is in the journal and no sink has it
+    with vendor(market.put().settings, history_of(market.ticks)), pytest.raises(KeyboardInterrupt):
+        repair_date(market.settings, market.date, CLOCK, gap_ids=[market.gap_id], progress=end)
+    assert market.gap_id.encode() in market.journal()
+    folder = market.settings.run_dir / FOLDER
+    aside = folder.rename(folder.with_name("aside"))
+    folder.touch()
+    try:
+        with pytest.raises(L2Error, match="so nothing was changed"):
+            market.repair()
+    finally:
+        folder.unlink()
+        aside.rename(folder)
+    assert set(map(len, market.rows().values())) == {0}
 
 
 def test_live_rows_of_the_same_symbols_are_written_meanwhile(home: Home, market: Market) -> None:
