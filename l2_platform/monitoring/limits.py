@@ -131,7 +131,7 @@ AT_LIMIT: Final[dict[str, str]] = {
     "quality.group_rows": "a further range of symbols goes in another statement",
     "quality.join_rows": "a further range of symbols goes in another statement",
     "quality.memory_bytes_max": "the statement runs in smaller ranges of symbols; when one alone needs more, the check is `not_evaluated`",
-    "quality.statement_s": "the statement is ended, the check is `not_evaluated`",
+    "quality.statement_s": "the statement is ended, a check that runs 12 times as long too; the check is `not_evaluated`",
     "quality.auction_margin_s": "rows count as regular trading",
     "quality.crossed_s": "check `book_not_crossed` or `quote_not_crossed` finds an error",
     "quality.locked_s": "check `book_not_crossed` or `quote_not_crossed` finds a warning",

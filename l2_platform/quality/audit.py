@@ -53,7 +53,7 @@ def audit_date(
         day = warehouse.look(session_date, clock)
         for check in checks:
             began = clock.monotonic_ns()
-            found = _judge(check, day, warehouse)
+            found = _judge(check, day, warehouse, clock)
             found.seconds = round((clock.monotonic_ns() - began) / 1e9, 3)
             result.checks.append(found)
             said(found)
@@ -139,7 +139,7 @@ class _Warehouse:
             client.close()
 
 
-def _judge(check: Check, day: Day, warehouse: _Warehouse) -> CheckResult:
+def _judge(check: Check, day: Day, warehouse: _Warehouse, clock: Clock) -> CheckResult:
     """Run a check; what cannot be asked is a result too."""
     missing = [table for table in tables_of(check) if table in TABLES and table not in day.tables]
     if missing:
@@ -150,7 +150,7 @@ def _judge(check: Check, day: Day, warehouse: _Warehouse) -> CheckResult:
         return _nothing(check, day)
     for attempt in (1, 2):
         try:
-            return Runner(warehouse.client(), day).run(check)
+            return Runner(warehouse.client(), day, clock).run(check)
         except (OperationalError, HTTPError, OSError) as error:
             warehouse.close()
             if attempt == 2:

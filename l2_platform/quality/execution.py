@@ -6,7 +6,7 @@ date and what becomes of their results (audit).
 
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from string import Template
 from typing import Any, Final
@@ -14,6 +14,7 @@ from typing import Any, Final
 from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import DatabaseError
 
+from l2_platform.clock import Clock
 from l2_platform.errors import WarehouseError
 from l2_platform.quality.checks.rule import FRAGMENTS, Check, Statement
 from l2_platform.quality.day import Day, Held, Hours
@@ -22,8 +23,14 @@ from l2_platform.settings import QualitySettings
 
 MINUTE_NS: Final = 60_000_000_000
 OVER_MEMORY: Final = "MEMORY_LIMIT_EXCEEDED"
+WHOLE: Final = "(total)"
+"""Of these errors it tells those of the warehouse as a whole."""
 SPLIT: Final = 4
-"""Into so many parts a range is cut that needs too much memory."""
+"""Into about so many parts a range is cut that needs too much memory."""
+TIMES: Final = 12
+"""So many times as long as a statement a check may take."""
+Symbols = tuple[str, str]
+"""The first and the last of a range."""
 LEVELS: Final = {1: "warn", 2: "error"}
 GROUPED: Final = """
 SELECT {stream:String} AS stream, symbol, if(level = 0 OR worth < if(level = 1, {least_warn:Float64}, {least_error:Float64})
@@ -53,90 +60,100 @@ class Runner:
 
     client: Client
     day: Day
+    clock: Clock
+    asked: int = 0
+    """Statements that the warehouse was asked."""
+    refused: int = 0
+    """Those of them that it ended, since they needed more memory than there was for them."""
     counts: dict[tuple[str, str], Sequence[Sequence[Any]]] = field(default_factory=dict)
     """(table, stream; empty: all) → each symbol with its rows, in order."""
 
     def run(self, check: Check) -> CheckResult:
-        """Run it; raise ClickHouse errors, and WarehouseError with advice where its memory does not suffice."""
+        """Run it; raise ClickHouse errors, and WarehouseError with advice where its memory or time does not suffice."""
         result = CheckResult(check.name)
         reason = check.unfit(self.day)
         if reason:
             result.outcome, result.message = "not_evaluated", reason
             return result
+        until_ns = self.clock.monotonic_ns() + round(self._allowed_s * 1e9)
         for statement in check.statements:
-            self._judge(check, statement, result)
-        kept = self.day.settings.quality.findings_max
-        result.findings.sort(key=lambda found: (found.severity != "error", -found.value))
-        del result.findings[kept:]
+            for held in self.day.streams(statement.table, statement.sources) if statement.table else [None]:
+                self._judge(check, statement, held, result, until_ns)
         if not result.looked and not check.none_is_fine:
             result.outcome, result.message = "not_evaluated", "no row of the date is one that it judges"
         if result.found:
             result.outcome, result.severity = "failed", result.findings[0].severity
         return result
 
-    def _judge(self, check: Check, statement: Statement, result: CheckResult) -> None:
-        """Run a statement; where it needs more memory than it may, again in smaller ranges, down to a symbol each."""
-        parts = 1
-        while True:
-            found = CheckResult(check.name)
-            fillings = list(self._fillings(statement, parts))
+    def _judge(self, check: Check, statement: Statement, held: Held | None, result: CheckResult, until_ns: int) -> None:
+        """Run a statement over a stream, or over the date; a range that needs too much memory goes again in parts, the others stay."""
+        waiting = self._ranges(statement, held)[::-1]
+        while waiting:
+            if self.clock.monotonic_ns() > until_ns:
+                raise WarehouseError(self._late())
+            symbols = waiting.pop()
+            self.asked += 1
             try:
-                for text, values in fillings:
-                    self._add(check, statement, found, text, values)
-                break
+                self._add(check, statement, held, symbols, result)
             except DatabaseError as error:
                 if OVER_MEMORY not in str(error):
                     raise
-                parts = self._finer(statement, parts, len(fillings))
-                if not parts:
-                    raise WarehouseError(self._advice(len(fillings), error)) from None
-        result.looked, result.flagged, result.found = (
-            result.looked + found.looked, result.flagged + found.flagged, result.found + found.found,
-        )  # fmt: skip
-        result.findings += found.findings
+                self.refused += 1
+                parts = self._parts(statement, held, symbols)
+                if len(parts) < 2:
+                    raise WarehouseError(self._advice(parts, error)) from None
+                waiting += parts[::-1]
 
-    def _finer(self, statement: Statement, parts: int, count: int) -> int:
-        """So many parts that there are more than `count` ranges; 0 when no symbol can be parted from another."""
-        quality = self.day.settings.quality
-        # beyond it every symbol is a range of its own; a date with few rows needs many parts until its ranges are smaller at all
-        while parts <= max(quality.group_rows, quality.join_rows):
-            parts *= SPLIT
-            if sum(1 for _ in self._fillings(statement, parts)) > count:
-                return parts
-        return 0
+    @property
+    def _allowed_s(self) -> float:
+        return TIMES * self.day.settings.quality.statement_s
 
-    def _advice(self, count: int, error: DatabaseError) -> str:
-        """What to do when `count` ranges are the most there are."""
-        allowed = self.day.settings.quality.memory_bytes_max
-        tried = f"even in {count:,} ranges of symbols" if count > 1 else "and it goes in one piece only"
+    def _late(self) -> str:
+        """What to do when the check took too long."""
         return (
-            f"{OVER_MEMORY}: a statement may use {allowed:,} bytes and needs more, {tried}: set L2_QUALITY__MEMORY_BYTES_MAX higher"
-            f" (and L2_WAREHOUSE__MEMORY_BYTES_MAX, when the warehouse as a whole is at its bound), then audit the date again; {error}"
+            f"not judged within {self._allowed_s:,.0f} s, {TIMES} times L2_QUALITY__STATEMENT_S: of {self.asked:,} statements"
+            f" {self.refused:,} were refused for memory; audit the date again when the warehouse does less, or set"
+            " L2_QUALITY__STATEMENT_S higher (and L2_QUALITY__MEMORY_BYTES_MAX, when many were refused)"
         )
 
-    def _fillings(self, statement: Statement, parts: int) -> Iterator[tuple[str, dict[str, Any]]]:
-        """Text and values of each run of a statement; ranges hold a `parts`-th of the rows that they may."""
-        quality = self.day.settings.quality
-        if not statement.table:
-            table = statement.ranged_by
-            ranges = self._ranges(table, "", self.day.rows(table), quality.join_rows // parts) if table else [("", "")]
-            for first, last in ranges:
-                values = self._values(statement, None) | {"first": first, "last": last}
-                yield self._text(statement, ranged=len(ranges) > 1), values
-            return
-        for held in self.day.streams(statement.table, statement.sources):
-            ranges = [("", "")]
-            if statement.by_symbols:
-                ranges = self._ranges(statement.table, held.stream, held.rows, quality.group_rows // parts)
-            for first, last in ranges:
-                values = self._values(statement, held) | {"first": first, "last": last}
-                yield self._text(statement, ranged=len(ranges) > 1), values
+    def _advice(self, alone: Sequence[Symbols], error: DatabaseError) -> str:
+        """What to do when a range cannot be cut: it is `alone`, one symbol, or the statement goes in one piece only."""
+        allowed = self.day.settings.quality.memory_bytes_max
+        tried = f"even for symbol {alone[0][0]} alone" if alone else "and it goes in one piece only"
+        if WHOLE in str(error):
+            return (
+                f"{OVER_MEMORY}: the warehouse as a whole is at its bound, {tried}: audit the date again when it does less, or set"
+                f" L2_WAREHOUSE__MEMORY_BYTES_MAX higher; {error}"
+            )
+        return (
+            f"{OVER_MEMORY}: a statement may use {allowed:,} bytes and needs more, {tried}: set L2_QUALITY__MEMORY_BYTES_MAX higher,"
+            f" then audit the date again; {error}"
+        )
 
-    def _ranges(self, table: str, stream: str, rows: int, most: int) -> list[tuple[str, str]]:
-        """Ranges of symbols of at most `most` of the table's `rows`; `stream` empty: of all streams together."""
+    def _ranges(self, statement: Statement, held: Held | None) -> list[Symbols | None]:
+        """Ranges of symbols that a statement runs for, of at most as many rows as it may look at; None: of all symbols."""
+        quality = self.day.settings.quality
+        most = quality.group_rows if held is not None else quality.join_rows
+        table = table_of(statement)
+        if not table or (held.rows if held is not None else self.day.rows(table)) <= most:
+            return [None]
+        ranges = ranges_of(self._counts(table, held), most)
+        return [*ranges] if len(ranges) > 1 else [None]
+
+    def _parts(self, statement: Statement, held: Held | None, symbols: Symbols | None) -> list[Symbols]:
+        """The parts of a range, at least two; one when it is a single symbol, none when the statement goes in one piece only."""
+        table = table_of(statement)
+        if not table:
+            return []
+        counts = self._counts(table, held)
+        if symbols is not None:
+            counts = [count for count in counts if symbols[0] <= count[0] <= symbols[1]]
+        return ranges_of(counts, sum(rows for _, rows in counts) // SPLIT)
+
+    def _counts(self, table: str, held: Held | None) -> Sequence[Sequence[Any]]:
+        """Symbols and their rows in a table, in order: of a stream, or of all streams together."""
+        stream = held.stream if held is not None else ""
         key = (table, stream)
-        if rows <= most:
-            return [("", "")]
         if key not in self.counts:
             sql = f"""
                 SELECT toString(symbol) AS name, count() FROM {self._database}.{table}
@@ -144,7 +161,7 @@ class Runner:
                 GROUP BY name ORDER BY name"""  # noqa: S608 - names are ours
             parameters = {"day": self.day.session_date, "stream": stream}
             self.counts[key] = self.client.query(sql, parameters=parameters).result_rows
-        return ranges_of(self.counts[key], most)
+        return self.counts[key]
 
     def _text(self, statement: Statement, *, ranged: bool) -> str:
         where = "session_date = {day:Date}"
@@ -187,8 +204,12 @@ class Runner:
             "tick_ids": int(feed.tick_id_rule != "none"), "tick_by_center": int(feed.tick_id_rule == "per_market_center"),
         }  # fmt: skip
 
-    def _add(self, check: Check, statement: Statement, result: CheckResult, text: str, values: dict[str, Any]) -> None:
+    def _add(self, check: Check, statement: Statement, held: Held | None, symbols: Symbols | None, result: CheckResult) -> None:
+        """Run a statement over a range and add what it found; of all findings the worst are kept."""
         quality = self.day.settings.quality
+        first, last = symbols or ("", "")
+        values = self._values(statement, held) | {"first": first, "last": last}
+        text = self._text(statement, ranged=symbols is not None)
         rows = self.client.query(text, parameters=values, settings=limits(quality)).result_rows
         if not rows:
             return
@@ -207,10 +228,17 @@ class Runner:
                 check.name, str(stream), str(symbol), int(ts_from) or None, int(ts_to) or None, severity, float(worth),
                 float(getattr(quality, limit)) if limit else 0.0, detail_of(str(said)), int(seq_from), int(seq_to), int(looked), int(hit),
             ))  # fmt: skip
+        result.findings.sort(key=lambda found: (found.severity != "error", -found.value))
+        del result.findings[quality.findings_max :]
 
     @property
     def _database(self) -> str:
         return self.day.settings.clickhouse.database
+
+
+def table_of(statement: Statement) -> str:
+    """The table whose rows its ranges of symbols are made by; empty when it goes in one piece only."""
+    return (statement.table if statement.by_symbols else "") if statement.table else statement.ranged_by
 
 
 def minutes_of(hours: Hours, held: Held | None) -> dict[str, int]:
@@ -229,9 +257,9 @@ def detail_of(text: str) -> Mapping[str, Any]:
     return {"note": text} if text else {}
 
 
-def ranges_of(counts: Any, most: int) -> list[tuple[str, str]]:
+def ranges_of(counts: Any, most: int) -> list[Symbols]:
     """First and last symbol of ranges of at most `most` rows (a larger symbol is one of its own), from (symbol, rows) in order."""
-    ranges: list[tuple[str, str]] = []
+    ranges: list[Symbols] = []
     held = 0
     for symbol, rows in counts:
         if ranges and held + rows <= most:
