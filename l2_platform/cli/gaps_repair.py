@@ -34,8 +34,9 @@ def repair(
     from l2_platform.quality.repair_plan import check_number
 
     wanted = _wanted(settings, clock, list(gap_ids or []), date)
-    for names in wanted.values():
-        check_number(names, settings.repair)
+    if not dry_run:
+        for names in wanted.values():
+            check_number(names, settings.repair)
     results: list[RepairResult] = []
     for number, names in wanted.items():
         with progress(str(number), unit="symbols") as advance:

@@ -87,12 +87,13 @@ def repair_date(
 
     `gap_ids`: these, whether or not it is their turn; `everything`: every gap of the date that is neither repaired nor beyond repair.
     A gap that fails is in the result and in the ledger, and does not stop the others. One run repairs `repair.gaps_max`, those that were
-    tried least; `said` is told in a sentence how many are left. InputError for ids that are no gaps to repair, or more than that,
-    DateBusy when the date is being changed, WarehouseError when the ledger cannot be read or written.
+    tried least; `said` is told in a sentence how many are left; `dry_run` tells of all. InputError for ids that are no gaps to repair,
+    or more than that, DateBusy when the date is being changed, WarehouseError when the ledger cannot be read or written.
     """
     if not settings.clickhouse.enabled:
         raise InputError("there is no ledger of gaps: ClickHouse is switched off (L2_CLICKHOUSE__ENABLED)")
-    check_number(gap_ids, settings.repair)
+    if not dry_run:
+        check_number(gap_ids, settings.repair)
     client = connect(settings)
     try:
         migrate(client, settings.clickhouse.database)
@@ -100,11 +101,11 @@ def repair_date(
             # what a halt or the calendar explains is no loss: nobody is asked for it
             explain_unattended(settings, session_date, clock)
         gaps = _chosen(client, settings, session_date, gap_ids, clock.now_ns(), everything=everything)
+        if dry_run:
+            return [_Repair(gap, client, settings, clock, progress).told() for gap in gaps]
         turn = one_run(gaps, settings.repair)
         if left := len(gaps) - len(turn):
             said(f"{left:,} of {len(gaps):,} gaps are left for the next run: one repairs {len(turn):,} (L2_REPAIR__GAPS_MAX)")
-        if dry_run:
-            return [_Repair(gap, client, settings, clock, progress).told() for gap in gaps]
         if not gaps:
             return []
         with date_lease(settings.run_dir, STREAM, session_date, "repair"):

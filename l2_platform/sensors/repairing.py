@@ -45,7 +45,7 @@ def build_repair_sensor(
         # only now: Dagster opens its storage anew for each look that asks for it, which costs more than all the rest
         if context.instance.get_runs_count(dg.RunsFilter(job_name="repair_gaps", statuses=UNDER_WAY)):
             return dg.SkipReason("a repair is under way: what it leaves is looked at after it")
-        wanted = requests(gaps[: settings.repair.gaps_max], now_ns, settings.repair)
+        wanted = requests(gaps, now_ns, settings.repair)
         runs = [dg.RunRequest(run_key=key, partition_key=day) for day, key in wanted.items() if partitions.has_partition_key(day)]
         return dg.SensorResult(run_requests=runs) if runs else dg.SkipReason("gaps are due of dates that are no partitions")
 
@@ -54,7 +54,8 @@ def build_repair_sensor(
 
 def requests(gaps: Sequence[LedgerGap], now_ns: int, settings: RepairSettings) -> dict[str, str]:
     """Session date → run key. The same gaps in the same state are asked for once in a turn of `retry_first_s`: a run that did not
-    even reach the ledger is not followed by another one at every look.
+    even reach the ledger is not followed by another one at every look. All that are due count, also more than a run repairs: what it
+    leaves is asked for at once. Dates are as many as `age_days_max` has.
 
     Turns begin at fixed times, so two looks on both sides of such a time ask twice, however close they are. That costs one run at
     most, and never two at a time: a run that is under way is waited for, and one that reached the ledger changed the state.

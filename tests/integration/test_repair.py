@@ -1,5 +1,6 @@
 """Gaps repaired from history: what comes, what never comes twice, kills, and rows that are written meanwhile."""
 
+import json
 import os
 import signal
 import socket
@@ -21,6 +22,7 @@ from l2_platform.definitions import build_definitions
 from l2_platform.errors import DateBusy, InputError, L2Error
 from l2_platform.market.sessions import load_calendar
 from l2_platform.monitoring.changed_dates import FOLDER, changed_dates, changes_of, forget
+from l2_platform.monitoring.heartbeat import Heartbeat
 from l2_platform.monitoring.leases import date_lease
 from l2_platform.operations.close import StreamClose, close_date
 from l2_platform.quality.ledger import load_versions
@@ -416,6 +418,31 @@ def test_a_run_repairs_so_many_gaps_and_says_how_many_are_left(home: Home, share
     assert said == []
 
 
+def test_gaps_that_a_run_leaves_are_asked_for_at_once(home: Home, shared: Client) -> None:
+    market = Market(home.settings, shared, days_ago=2)
+    few = home.settings.model_copy(update={"repair": home.settings.repair.model_copy(update={"gaps_max": 2})})
+    name = market.gap_id
+    for place, letter in enumerate("abcd"):
+        market.gap_id, market.gap = f"{name}{letter}", (market.start + (20 + place) * NS, market.start + 40 * NS)
+        market.put_gap()
+    # a date that was recorded, and a delivery
+    (few.journal_dir / LIVE / str(market.date)).mkdir(parents=True)
+    Heartbeat(few.run_dir / "heartbeats" / "deliver-clickhouse.json", "deliver-clickhouse", CLOCK).beat("live")
+    definitions = build_definitions(few)
+    sensor = definitions.resolve_sensor_def("repair_closed_gaps")
+
+    def asked() -> list[str | None]:
+        with dg.DagsterInstance.ephemeral() as instance:
+            tick = sensor.evaluate_tick(dg.build_sensor_context(instance=instance, definitions=definitions))
+        return [request.run_key for request in tick.run_requests or [] if request.partition_key == str(market.day)]
+
+    first = asked()
+    # the oldest two; the newest two stay as they are
+    assert [result.gap_id for result in repair_date(few, market.date, CLOCK)] == [f"{name}a", f"{name}b"]
+    second = asked()
+    assert (len(first), len(second), first != second) == (1, 1, True), "Dagster drops a key that it had"
+
+
 def test_the_command_says_how_many_gaps_are_left_and_refuses_too_many(home: Home, shared: Client) -> None:
     market = Market(home.settings, shared, days_ago=4)
     few = Home(home.path, home.numba_cache, {**home.variables, "L2_REPAIR__GAPS_MAX": "1"}, home.base)
@@ -428,6 +455,11 @@ def test_the_command_says_how_many_gaps_are_left_and_refuses_too_many(home: Home
     refused = few.run("gaps", "repair", other.gap_id, *names)
     assert (refused.returncode, "one run repairs 1; nothing was done" in refused.stderr) == (2, True)
     assert len(other.versions()) == 1, "a gap of another date, named first"
+    told = [
+        few.run("gaps", "repair", "--dry-run", "--json", *which) for which in ([other.gap_id, *names], ["--date", str(market.day)])
+    ]  # fmt: skip
+    assert [(one.returncode, len(json.loads(one.stdout)), "left" in one.stderr) for one in told] == [(0, 3, False), (0, 2, False)]
+    assert len(market.versions()) == 1
     assert "1 of 2 gaps are left for the next run" in few.run("gaps", "repair", "--date", str(market.day)).stderr
 
 
