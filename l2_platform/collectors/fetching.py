@@ -80,11 +80,15 @@ class Fetcher:
         return self
 
     def _forget_others(self) -> None:
-        """Delete replies to another request: for this one they have the wrong time or lines that cannot be read."""
+        """Delete halves of replies, which nobody goes on from and a full disk has no room for, and replies to another request: for this
+        one they have the wrong time or lines that cannot be read.
+        """
         feed, note = self._settings.feed, self.folder / REQUEST_FILE
         asked = {"host": feed.host, "port": self._settings.ports.lookup, "protocol": feed.protocol, "word": self._word, **self._parameters}
         text = json.dumps(asked, sort_keys=True).encode()
         try:
+            for path in self.folder.glob("*.part"):
+                path.unlink()
             if note.exists() and note.read_bytes() == text:
                 return
             for path in self.folder.glob("*.reply"):

@@ -155,6 +155,15 @@ def test_replies_left_behind_answer_the_same_request_only(settings: Settings, ot
     assert second.count(b"LH,") == {"begin": 5, "end": 20}.get(other, 10)
 
 
+def test_halves_of_replies_go_before_anything_is_asked_for(settings: Settings) -> None:
+    ticks = {"AAA": [Tick(local(SPAN[0]) + at * 10**9, 5, at + 1) for at in range(10)]}
+    half = settings.run_dir / "kept" / "GONE.part"
+    with vendor(settings, history_of(ticks)) as asked:
+        first = keep(settings)
+        half.write_bytes(b"half of a reply for a symbol that nobody asks for again")
+        assert (keep(settings), len(asked), half.exists()) == (first, 1, False)
+
+
 def test_half_a_reply_is_not_taken_for_a_whole_one(settings: Settings) -> None:
     ticks = {"AAA": [Tick(local(SPAN[0]) + at * 10**9, 5, at + 1) for at in range(10)]}
 
