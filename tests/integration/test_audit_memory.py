@@ -11,6 +11,7 @@ from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.query import QueryResult
 
 from l2_platform.clock import SystemClock
+from l2_platform.errors import WarehouseError
 from l2_platform.quality.audit import audit_date, chosen
 from l2_platform.quality.day import look_at
 from l2_platform.quality.execution import Runner
@@ -121,6 +122,25 @@ def test_what_was_answered_stays_when_a_range_is_refused(
     assert asked == sorted(asked), "in order"
     assert all(one[1] < next_one[0] for one, next_one in pairwise(asked)), "no symbol is judged twice"
     assert len([one for one in asked if refused[0] <= one[0] <= refused[1]]) in {4, 5}
+
+
+def test_a_warehouse_that_is_full_ends_a_check_soon_and_is_told(
+    home: Home, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runner = runner_of(home, client)
+    query = client.query
+
+    def over_the_bound(sql: str, *, parameters: dict[str, Any], settings: dict[str, Any] | None = None) -> QueryResult:
+        if settings is None:
+            return query(sql, parameters=parameters)
+        # asks for 16 GB at once, which no one is given
+        return query("SELECT length(range(toUInt64(2000000000)))", settings={"function_range_max_elements_in_block": 4_000_000_000})
+
+    monkeypatch.setattr(client, "query", over_the_bound)
+    with pytest.raises(WarehouseError, match="as a whole is at its bound, even for symbol SYM alone: audit the date again") as caught:
+        runner.run(*chosen(["trade_not_spiking"]))
+    assert "L2_WAREHOUSE__MEMORY_BYTES_MAX" in str(caught.value)
+    assert runner.asked == runner.refused <= 6
 
 
 class Slow(SystemClock):
