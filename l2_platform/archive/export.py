@@ -28,12 +28,12 @@ from l2_platform.archive.layout import (
     read_manifest,
 )
 from l2_platform.clock import Clock
-from l2_platform.errors import ArchiveError, InputError, JournalError
+from l2_platform.errors import ArchiveError, DateBusy, InputError, JournalError
 from l2_platform.journal.headers import end_of_date
 from l2_platform.journal.layout import source_of
 from l2_platform.market.sessions import load_calendar
 from l2_platform.monitoring.atomic import write_atomic
-from l2_platform.monitoring.changed_dates import changes_of, forget
+from l2_platform.monitoring.changed_dates import changes_of, forget, note_change
 from l2_platform.monitoring.leases import ALL_STREAMS, date_lease
 from l2_platform.settings import Settings
 from l2_platform.warehouse.arrow import ARROW_SETTINGS, ArrowColumn, arrow_columns, selection
@@ -68,9 +68,14 @@ def export_date(
     _check_over(settings, clock, session_date)
     whole = table is None and stream is None
     # of a whole date nobody may be about to write: a partition whose first rows come now is not found yet, and its change is noted already
-    with date_lease(settings.run_dir, ALL_STREAMS, _number(session_date), "archive") if whole else nullcontext():
-        changes = changes_of(settings.run_dir, _number(session_date))
-        found = partitions(client, settings.clickhouse.database, session_date)
+    try:
+        with date_lease(settings.run_dir, ALL_STREAMS, _number(session_date), "archive") if whole else nullcontext():
+            changes = changes_of(settings.run_dir, _number(session_date))
+            found = partitions(client, settings.clickhouse.database, session_date)
+    except DateBusy:
+        # what it waits for may come to nothing and note no change: a date that was closed is archived later all the same
+        note_change(settings.run_dir, _number(session_date), clock.now_ns())
+        raise
     wanted = [(name, of) for name, of in found if table in (None, name) and stream in (None, of)]
     if not wanted:
         raise InputError(_nothing(found, session_date, stream, table))
