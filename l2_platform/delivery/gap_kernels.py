@@ -37,7 +37,7 @@ IDS_PER_CENTER: Final = 2
 CENTERS_MAX: Final = 64
 """Market centres of one stream and date whose ids are counted."""
 PAUSE_S_MIN: Final = 0.02
-"""Lines of a symbol that are closer together are one burst, s."""
+"""Lines of a symbol that come so soon after the first one of a burst belong to it, s."""
 STALL_NS: Final = 250_000_000
 """Time without any line after which the clock of the symbols stands still, ns."""
 _NS: Final = 1e-9
@@ -97,8 +97,9 @@ def note_arrivals(
 ) -> None:
     """Lines [start, stop): the pauses between the arrivals of each symbol, in s, and of slot 0, the whole stream.
 
-    `classes` is IGNORED, SEEN or ARRIVAL for each line. Lines closer together than PAUSE_S_MIN are one burst. A pause x enters the
-    sums of 1, x and x² with everything before it weighted less, by how long it is beside the typical one.
+    `classes` is IGNORED, SEEN or ARRIVAL for each line. Lines less than PAUSE_S_MIN behind the one that `since` tells are one burst with
+    it: the next line after it is a pause away from where the burst began, so that a symbol which is never quiet for so long has pauses
+    too. A pause x enters the sums of 1, x and x² with everything before it weighted less, by how long it is beside the typical one.
 
     Symbols are timed by `running`, a clock that stands still while the whole stream does (after STALL_NS), so that a stall of the
     collector or a lull of the market is no pause of each of them. Slot 0 is timed by the receive time.
@@ -106,8 +107,9 @@ def note_arrivals(
     for row in range(start, stop):
         if classes[row] == IGNORED:
             continue
-        if since[0] > 0 and ts[row] > since[0]:
-            running[0] += min(ts[row] - since[0], STALL_NS)
+        last = max(since[0], seen[0])
+        if since[0] > 0 and ts[row] > last:
+            running[0] += min(ts[row] - last, STALL_NS)
         for side in range(2):
             slot = 0 if side == 0 else symbol[row] + 1
             now = ts[row] if side == 0 else running[0]
@@ -124,6 +126,8 @@ def note_arrivals(
                         if side == 1:
                             add_length(0, length, pool, pool_count)
                     add_pause(slot, x, pauses, gap_sum, gap_square, longest)
+                else:
+                    now = since[slot]
             since[slot] = max(since[slot], now)
             seen[slot] = max(seen[slot], ts[row])
             seen_seq[slot] = np.int64(seq[row])

@@ -28,7 +28,7 @@ from l2_platform.journal.reader import Block, Control, Damage
 from l2_platform.market.events import NO_SYMBOL, NULL_TS, BarBatch, DepthBatch, TableBatch
 from l2_platform.market.instruments import NAMES_MAX, SymbolTable
 
-STATE_VERSION = 3
+STATE_VERSION = 4
 HISTORY_REPLY = "history_reply"
 """Control event in front of each reply of a history stream; its `symbol` is that of the lines behind it, `kept` which of them are rows,
 `interval_s` (channel bars) how long their bars are, s."""

@@ -72,7 +72,9 @@ class SilenceWatch:
         self.running = np.ones(1, np.int64)
         """Time in which the stream went on, ns: the clock of the symbols."""
         self.since = np.zeros(1, np.int64)
-        """From here the present silence is measured, ns; slot 0 by receive time, symbols by `running`; 0: not seen yet."""
+        """From here the present silence is measured, ns: the first line of the last burst; slot 0 by receive time, symbols by `running`; 0:
+        not seen yet.
+        """
         self.seen = np.zeros(1, np.int64)
         """Receive time of the last line, ns."""
         self.seen_seq = np.zeros(1, np.int64)

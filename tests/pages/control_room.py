@@ -10,13 +10,14 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
 import psutil
 
 from l2_platform.clock import SystemClock
+from l2_platform.market.sessions import load_calendar
 from l2_platform.operations.orphans import find_orphans
 from l2_platform.operations.supervisord import socket_path
 from tests.integration.homes import Home
@@ -177,8 +178,9 @@ def measure_today(room: ControlRoom) -> None:
 
 
 def import_yesterday(folder: Path, numba_cache: Path) -> str:
-    """Prints of the session date before, imported into a home where nothing runs: a date that is over; its partition key."""
-    day = datetime.fromtimestamp(SystemClock().now_ns() / 1e9, UTC) - timedelta(days=1)
+    """Prints of New York's last date before today, which imports go by, in a home where nothing runs: a date that is over; its key."""
+    today = datetime.fromtimestamp(SystemClock().now_ns() / 1e9, UTC)
+    day = date.fromisoformat(str(load_calendar("XNYS").previous_session(int(f"{today:%Y%m%d}"))))
     file = folder / "prints.csv"
     file.write_text(
         "".join(

@@ -68,6 +68,36 @@ def test_a_symbol_that_pauses_with_its_counters_intact_is_withdrawn() -> None:
     assert "volume_missing" not in closed.evidence
 
 
+def never_quiet(seconds: float, *, stops: int = -1, after_s: float = 10) -> Tape:
+    """Three symbols with a quote every 3 ms, which one (or with 3 every one) stops; the feed's clock goes on."""
+    tape = Tape()
+    for number in range(round(seconds * S / (3 * MS))):
+        ts = T0 + number * 3 * MS
+        for symbol in range(3):
+            if ts < T0 + after_s * S or stops not in {symbol, 3}:
+                tape.quote(ts + symbol, symbol)
+        if number % 333 == 0:
+            tape.clock(ts + 3)
+    return tape
+
+
+def test_a_symbol_that_is_never_quiet_is_missed_within_seconds() -> None:
+    assert in_cuts(Watch(3), never_quiet(20), []) == []
+    tape = never_quiet(20, stops=1)
+    opened, _ = in_cuts(Watch(3), tape, [])
+    assert (opened.cause, opened.state, opened.symbols) == ("symbol_silence", OPEN, ["SYM001"])
+    # its last line, not the first one of its last burst
+    assert opened.ts_from == times(tape, 1)[-1]
+    assert sorted(row[-1] for row in tape.rows)[opened.seq - 1] < T0 + 13 * S
+
+
+def test_a_stream_that_is_never_quiet_is_missed_while_its_clock_goes_on() -> None:
+    tape = never_quiet(25, stops=3)
+    opened, _ = in_cuts(Watch(3), tape, [])
+    assert (opened.cause, opened.state, opened.symbols) == ("silence", OPEN, [])
+    assert opened.ts_from == max(ts for symbol in range(3) for ts in times(tape, symbol))
+
+
 def test_dropped_prints_without_silence_are_told_with_their_bounds() -> None:
     """Some prints of each symbol are missing; quotes before and after say between which lines."""
     tape = Tape()
