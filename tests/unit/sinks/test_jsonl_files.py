@@ -34,7 +34,7 @@ class ScriptedWrite:
         return -1 if self._code.value else os.write(descriptor, ctypes.string_at(data, min(3, count)))
 
     def put_into(self, files: AppendFiles) -> None:
-        """Let the files be written by this."""
+        """Let the files be written by this, which must be held as long: compiled code knows its address only."""
         write, code = (ctypes.cast(function, ctypes.c_void_p).value or 0 for function in self._functions)
         files._calls = Calls(write, files._calls.statx, code)
 
@@ -98,7 +98,8 @@ def test_a_failed_write_is_undone_with_the_files_made_for_it(tmp_path: Path, fil
     append(files, numbers[:2], [b"first\n", b"second\n"])
     files.commit()
     before = contents(tmp_path)
-    ScriptedWrite({7: errno.ENOSPC}).put_into(files)
+    scripted = ScriptedWrite({7: errno.ENOSPC})
+    scripted.put_into(files)
     with pytest.raises(OSError, match="No space left") as caught:
         append(files, numbers, [b"12345\n"] * 7)
     assert caught.value.filename == str(tmp_path / "d")
@@ -108,6 +109,7 @@ def test_a_failed_write_is_undone_with_the_files_made_for_it(tmp_path: Path, fil
     assert files.commit() == 7
     others = {name: b"%d" % number for number, name in enumerate("cdefg", 2)}
     assert contents(tmp_path) == {"a": b"first\n0", "b": b"of another\nsecond\n1", **others}
+    assert scripted.calls > 7
 
 
 @pytest.mark.parametrize("change", ["deleted", "replaced", "longer", "shorter"])
@@ -154,7 +156,8 @@ def test_undoing_goes_on_when_a_file_cannot_be_closed(
     tmp_path: Path, files: AppendFiles, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     numbers = [files.add(str(tmp_path / name)) for name in "abc"]
-    ScriptedWrite({1: errno.ENOSPC}).put_into(files)
+    scripted = ScriptedWrite({1: errno.ENOSPC})
+    scripted.put_into(files)
     with pytest.raises(OSError, match="No space left"):
         append(files, numbers, [b"1"] * 3)
     closed: list[int] = []
@@ -169,6 +172,7 @@ def test_undoing_goes_on_when_a_file_cannot_be_closed(
     assert not files.roll_back()
     assert len(closed) == 3
     assert contents(tmp_path) == {"b": b""}
+    assert scripted.calls == 1
 
 
 def test_names_that_are_refused_are_told_and_the_others_written(tmp_path: Path, files: AppendFiles) -> None:
